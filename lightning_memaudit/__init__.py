@@ -1,0 +1,35 @@
+"""What a PyTorch Lightning model memorizes, per example and per group, and who pays when memorization is limited."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_memaudit.audit import Audit
+    from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
+    from lightning_memaudit.data.datamodule import SubsetDataModule
+    from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.report.audit_report import AuditReport
+
+__all__ = ["Audit", "AuditReport", "OutcomeRecorder", "OutcomeStore", "SubsetDataModule", "SubsetPlan"]
+
+_HOMES = {
+    "Audit": "lightning_memaudit.audit",
+    "AuditReport": "lightning_memaudit.report.audit_report",
+    "OutcomeRecorder": "lightning_memaudit.callbacks.outcome_recorder",
+    "OutcomeStore": "lightning_memaudit.outcomes.store",
+    "SubsetDataModule": "lightning_memaudit.data.datamodule",
+    "SubsetPlan": "lightning_memaudit.data.plan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

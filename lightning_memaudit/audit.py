@@ -1,0 +1,252 @@
+"""The facade: train the population, then report on it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lightning_memaudit.data.plan import Design, SubsetPlan
+from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.stopping import Reliable, Settled, reached
+from lightning_memaudit.outcomes.scoring import find_score_function
+from lightning_memaudit.outcomes.store import OutcomeStore
+from lightning_memaudit.report.audit_report import AuditReport
+from lightning_memaudit.training.executors import find_executor
+from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
+from lightning_memaudit.training.estimate import Estimate, estimate
+from lightning_memaudit.training.task import Population, Recipe, probe
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+    from torch.utils.data import DataLoader, Dataset
+
+    from lightning_memaudit.outcomes.examples import Groups
+
+__all__ = ["Audit"]
+
+
+class Audit:
+    """Trains many models on known subsets of the data and reports what they memorize.
+
+    Args:
+        model: A callable that returns a fresh LightningModule (a class is one), or an instance together with ``init``.
+        data: A LightningDataModule, or a callable that returns one.
+        init: For an instance: ``"rebuild"`` anew from its ``hparams``, or ``"copy"`` its present weights (fine-tuning).
+        trainer: Trainer arguments as a mapping, or a callable that returns a Trainer. From a mapping, loggers, checkpoints and
+            bars are left out, ``devices`` is 1, callbacks are copied for each model, and the report says what was left out.
+        n_models: Size of the population; it may grow later.
+        subset_fraction: Share of the examples (or units) that each model trains on.
+        design: ``"fixed_size"``, ``"bernoulli"``, ``"paired"``, ``"stratified"`` or ``"canaries"``; see ``SubsetPlan``.
+        seed: Seed of the plan, from which everything else follows.
+        units: int[n]: rows of the same value are in or out together.
+        strata: int[n], for ``"stratified"``; None takes the labels.
+        canaries: Row numbers, for ``"canaries"``.
+        store: A folder or fsspec URL for the record. What is there is gone on with, if it belongs to this audit.
+        groups: Groupings by name: ``{"race": "race", "digit": "label"}``.
+        score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or ``f(pl_module, batch) -> ExampleScores``.
+        executor: ``"auto"`` or ``"sequential"``.
+        splits: Splits to score; None takes every one there is.
+        eval_dataset: Training examples without random transforms, or a callable that takes the data module.
+        train_loader_factory: ``f(dataset) -> DataLoader`` for training loaders that cannot be rebuilt.
+
+    Raises:
+        ArgumentError: An argument is out of range; it is named.
+        ConfigurationError: The model cannot be rebuilt.
+
+    Example:
+        >>> from lightning_memaudit.testing import LookupProblem
+        >>> problem = LookupProblem.random(n_points=8, n_examples=24, n_classes=2, seed=0)
+        >>> audit = Audit(problem.module, problem.datamodule, n_models=20, store="memory://audit-example",
+        ...               trainer={"max_epochs": 1, "accelerator": "cpu"})
+        >>> report = audit.run(progress=False)
+        >>> report.memorization.score.shape
+        (24,)
+    """
+
+    def __init__(
+        self,
+        model: LightningModule | Callable[[], LightningModule],
+        data: LightningDataModule | Callable[[], LightningDataModule],
+        *,
+        init: Init | None = None,
+        trainer: Mapping[str, Any] | Callable[[], Trainer] | None = None,
+        n_models: int = 100,
+        subset_fraction: float = 0.7,
+        design: Design = "fixed_size",
+        seed: int = 0,
+        units: npt.ArrayLike | None = None,
+        strata: npt.ArrayLike | None = None,
+        canaries: npt.ArrayLike | None = None,
+        store: OutcomeStore | str | os.PathLike[str] = "memaudit",
+        groups: Groups | None = None,
+        score_fn: Any = "multiclass",
+        executor: str = "auto",
+        splits: Sequence[str] | None = None,
+        eval_dataset: Dataset[Any] | Callable[[LightningDataModule], Dataset[Any]] | None = None,
+        train_loader_factory: Callable[[Dataset[Any]], DataLoader[Any]] | None = None,
+    ) -> None:
+        self.n_models = _checked_count(n_models)
+        self.store = store if isinstance(store, OutcomeStore) else OutcomeStore(store)
+        self._executor = find_executor(executor)
+        find_score_function(score_fn)
+        self._recipe = Recipe(
+            model=model_factory(model, init),
+            data=data_factory(data),
+            trainer=trainer_recipe(trainer),
+            score_fn=score_fn,
+            splits=splits,
+            groups=groups,
+            eval_dataset=eval_dataset,
+            train_loader_factory=train_loader_factory,
+        )
+        self._design: dict[str, Any] = {
+            "subset_fraction": subset_fraction,
+            "design": design,
+            "seed": seed,
+            "units": units,
+            "strata": strata,
+            "canaries": canaries,
+        }
+        _check_design(self._design)
+        self._population: Population | None = None
+        self._plan: SubsetPlan | None = None
+
+    @property
+    def plan(self) -> SubsetPlan:
+        """The subset plan; the data are set up to know how many examples there are."""
+        if self._plan is None:
+            population = self._prepared()
+            arguments = dict(self._design)
+            if arguments["design"] == "stratified" and arguments["strata"] is None:
+                arguments["strata"] = population.examples()["train"].labels
+            self._plan = SubsetPlan(population.source.n_examples(), **arguments)
+        return self._plan
+
+    def train(
+        self, n_models: int | None = None, *, until: Settled | Reliable | None = None, progress: bool = True
+    ) -> OutcomeStore:
+        """Train the models that the store lacks.
+
+        Args:
+            n_models: Grow (or look at) the population of this size; None takes that of the audit.
+            until: Stop early, at pre-declared numbers of models, when the rule is met.
+            progress: Show one bar over models, with the time left.
+
+        Returns:
+            The store.
+
+        Raises:
+            MismatchError: The store belongs to something else.
+            TrainingError: The user's code failed; what is stored is kept.
+            KeyboardInterrupt: Ctrl-C; every finished model is stored.
+        """
+        total = self.n_models if n_models is None else _checked_count(n_models)
+        self._open()
+        stages = [total] if until is None else [*(look for look in until.looks if look < total), total]
+        missing = set(self.store.missing(range(total)))
+        trained = 0
+        looks: list[dict[str, Any]] = []
+        with _Progress(total, total - len(missing), self.store.url, shown=progress) as bar:
+            for stage in stages:
+                todo = [k for k in range(stage) if k in missing]
+                for model_id in self._executor(self._prepared(), self.plan, todo, self.store, notes=self._recipe.trainer.notes):
+                    missing.discard(model_id)
+                    trained += 1
+                    bar.advance()
+                if until is not None and self._is_enough(until, stage, total, looks):
+                    break
+        return self.store
+
+    def run(
+        self, n_models: int | None = None, *, until: Settled | Reliable | None = None, progress: bool = True
+    ) -> AuditReport:
+        """``train``, then ``report``."""
+        self.train(n_models, until=until, progress=progress)
+        return self.report()
+
+    def report(self) -> AuditReport:
+        """The report on what the store holds."""
+        return AuditReport.from_store(self.store)
+
+    def estimate(self, n_models: int | None = None) -> Estimate:
+        """What the audit will take, from a few timed training steps and one scoring pass; nothing is recorded."""
+        total = self.n_models if n_models is None else _checked_count(n_models)
+        return estimate(self._prepared(), self.plan, total, self.store)
+
+    def _prepared(self) -> Population:
+        if self._population is None:
+            self._population = Population(self._recipe, int(self._design["seed"]))
+        return self._population
+
+    def _open(self) -> None:
+        population = self._prepared()
+        self.store.remove_stale_partial_writes()
+        probe(population, self.plan, self.store, notes=self._recipe.trainer.notes)
+        for split, examples in population.examples(self.plan.units).items():
+            if not self.store.has_examples(split) or self._recipe.groups is not None:
+                self.store.write_examples(split, examples)
+
+    def _is_enough(self, until: Settled | Reliable, stage: int, total: int, looks: list[dict[str, Any]]) -> bool:
+        rule = replace(until, looks=tuple(look for look in until.looks if look < total) + (total,))
+        outcomes = self.store.load(model_ids=range(stage), fields=("correct",))
+        look = reached(rule, outcomes.correct, outcomes.mask, len(looks), blocks=outcomes.blocks)
+        looks.append(asdict(look))
+        self.store.write_stopping(
+            {
+                "rule": {"name": type(until).__name__, **asdict(rule)},
+                "looks": looks,
+                "n_models": stage,
+                "n_models_planned": total,
+                "models_saved": total - stage if look.stop else 0,
+                "level": look.level,
+            }
+        )
+        return look.stop
+
+
+class _Progress:
+    """One bar over models with the time left; says on Ctrl-C what is kept."""
+
+    def __init__(self, total: int, done: int, url: str, *, shown: bool) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=total, initial=done, desc="models", unit="model", disable=not shown, dynamic_ncols=True)
+        self._url = url
+
+    def advance(self) -> None:
+        self._bar.update()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._bar.close()
+        if kind is KeyboardInterrupt:
+            print(  # noqa: T201
+                f"\nStopped. {self._bar.n} of {self._bar.total} models are stored in {self._url}; run again to go on.",
+                file=sys.stderr,
+            )
+
+
+def _checked_count(n_models: Any) -> int:
+    if isinstance(n_models, bool) or not isinstance(n_models, int) or n_models < 2:
+        raise ArgumentError(f"n_models={n_models!r}: at least 2 models are needed to have an example in one and out of another")
+    return n_models
+
+
+def _check_design(design: Mapping[str, Any]) -> None:
+    """Say at once what the plan would only say when the data are there."""
+    probe_size = 1000
+    arguments = {name: value for name, value in design.items() if name not in ("units", "strata", "canaries")}
+    if arguments["design"] == "stratified":
+        arguments["strata"] = [0] * probe_size
+    if arguments["design"] == "canaries":
+        if design["canaries"] is None:
+            raise ArgumentError("canaries is missing: design='canaries' needs the rows that are fair coins")
+        arguments["canaries"] = [0]
+    SubsetPlan(probe_size, **arguments)

@@ -1,0 +1,240 @@
+"""The callback that scores a trained model on every example and records it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch.utils.data import DataLoader, Subset
+
+from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
+from lightning_memaudit.callbacks.stop_before_training import StopBeforeTraining
+from lightning_memaudit.data.datamodule import SubsetDataModule
+from lightning_memaudit.data.loaders import sequential_loader
+from lightning_memaudit.data.plan import mask_checksum
+from lightning_memaudit.data.randomness import preserved_randomness
+from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
+from lightning_memaudit.outcomes.identity import canonical, describe_model, describe_optimisation, describe_scoring
+from lightning_memaudit.outcomes.manifest import Identity, Manifest, library_versions
+from lightning_memaudit.outcomes.scoring import ScoreFunction, find_score_function, score_split
+from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.store import OutcomeStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from lightning.pytorch import LightningModule, Trainer
+
+    from lightning_memaudit.data.plan import SubsetPlan
+
+__all__ = ["OutcomeRecorder"]
+
+
+class OutcomeRecorder(Callback):
+    """Scores the model at the end of ``fit`` on every example of every split, and writes its shard.
+
+    Before the first step the run is compared with the store: another plan, data set, model or optimisation is refused.
+
+    Args:
+        store: An ``OutcomeStore``, a folder, or an fsspec URL.
+        plan: The subset plan; None takes it from the ``SubsetDataModule`` of the Trainer.
+        model_id: The number of this model; None takes it from the ``SubsetDataModule``.
+        score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or ``f(pl_module, batch) -> ExampleScores``.
+        splits: Splits to score; None takes every one there is.
+        groups: Groupings by name: ``{"digit": "label", "race": "race"}``.
+        treatment: The arm that the shard belongs to.
+        examples: The examples of each split when they were read before; None reads them before training.
+        initial_weights: Digest of the weights that do not depend on the seed, where the caller knows it.
+        notes: What a reader of the report must know about how the models were trained.
+
+    Raises:
+        ArgumentError: No plan or model number is known, or the training data are not the plan's subset.
+        ConfigurationError: A sharded strategy, or a fit that trained nothing.
+        MismatchError: The store belongs to something else.
+
+    Example:
+        One run of a user's own script, of which a job array runs as many as there are models::
+
+            plan = SubsetPlan(n_examples=50_000, seed=0)
+            seed_everything(plan.model_seed(k))
+            trainer = Trainer(max_epochs=20, callbacks=[OutcomeRecorder("audits/cifar")])
+            trainer.fit(LitNet(), datamodule=SubsetDataModule(CifarData(), plan, model_id=k))
+
+    Note:
+        Training is over when the model is scored, so weights are those at the end of ``fit`` (after weight averaging
+        callbacks), not those of a best checkpoint.
+    """
+
+    def __init__(
+        self,
+        store: OutcomeStore | str | os.PathLike[str],
+        plan: SubsetPlan | None = None,
+        model_id: int | None = None,
+        score_fn: Any = "multiclass",
+        splits: Sequence[str] | None = None,
+        *,
+        groups: Groups | None = None,
+        treatment: str = "baseline",
+        examples: Mapping[str, Examples] | None = None,
+        initial_weights: str | None = None,
+        executor: str = "sequential",
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.store = store if isinstance(store, OutcomeStore) else OutcomeStore(store)
+        self.plan = plan
+        self.model_id = model_id
+        self.score_fn: ScoreFunction = find_score_function(score_fn)
+        self.splits = splits
+        self.groups = groups
+        self.treatment = treatment
+        self.examples = examples
+        self.initial_weights = initial_weights
+        self.executor = executor
+        self.notes = tuple(notes)
+        self._started = 0.0
+        self._opened: tuple[SubsetPlan, int, dict[str, DataLoader[Any]]] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what cannot be recorded, before anything is trained."""
+        if stage != "fit":
+            return
+        self._started = time.perf_counter()
+        self._opened = None
+        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+            raise ConfigurationError(
+                f"strategy={type(trainer.strategy).__name__}: no rank holds the whole model, which scoring needs; use one device "
+                "a model, or DDP"
+            )
+        if trainer.fast_dev_run or trainer.overfit_batches:
+            raise ConfigurationError("fast_dev_run and overfit_batches train on a handful of batches; leave them out of an audit")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the store, or refuse to mix this run with what is in it."""
+        plan, model_id, loaders = self._population(trainer)
+        self._opened = (plan, model_id, loaders)
+        if not trainer.is_global_zero:
+            return
+        if self.examples is None:
+            with preserved_randomness():
+                self.examples = {
+                    split: describe_examples(
+                        loader,
+                        self.score_fn,
+                        split=split,
+                        groups=self.groups,
+                        units=plan.units if split == "train" else None,
+                    )
+                    for split, loader in loaders.items()
+                }
+        self.store.open(self._manifest(trainer, pl_module, plan, self.examples))
+        for split, examples in self.examples.items():
+            if not self.store.has_examples(split):
+                self.store.write_examples(split, examples)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the model and write its shard."""
+        if self._opened is None:
+            raise ConfigurationError("nothing was trained (max_epochs=0, or no batch), so there is nothing to record")
+        if not trainer.is_global_zero:
+            return
+        plan, model_id, loaders = self._opened
+        with _predicting(trainer, pl_module), preserved_randomness():
+            scores = {
+                split: score_split(
+                    pl_module, loader, self.score_fn, transfer=lambda batch: _to_device(trainer, batch), split=split
+                )
+                for split, loader in loaders.items()
+            }
+        shard = Shard(
+            model_id,
+            plan.digest,
+            mask_checksum(plan.mask(model_id)),
+            plan.model_seed(model_id),
+            time.perf_counter() - self._started,
+            scores,
+        )
+        self.store.write(shard, treatment=self.treatment)
+
+    def _population(self, trainer: Trainer) -> tuple[SubsetPlan, int, dict[str, DataLoader[Any]]]:
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(datamodule, SubsetDataModule):
+            for name in ("plan", "model_id"):
+                ours, theirs = getattr(self, name), getattr(datamodule, name)
+                if ours is not None and getattr(ours, "digest", ours) != getattr(theirs, "digest", theirs):
+                    raise ArgumentError(f"{name}: OutcomeRecorder was given another {name} than the SubsetDataModule; leave it out")
+            return datamodule.plan, datamodule.model_id, datamodule.source.scoring_loaders(self.splits)
+        if self.plan is None or self.model_id is None:
+            raise ArgumentError(
+                "plan and model_id are unknown: wrap the data module, "
+                "trainer.fit(model, datamodule=SubsetDataModule(datamodule, plan, model_id))"
+            )
+        return self.plan, self.model_id, _loaders_of_subset(trainer, self.plan, self.model_id, self.splits)
+
+    def _manifest(
+        self, trainer: Trainer, pl_module: LightningModule, plan: SubsetPlan, examples: Mapping[str, Examples]
+    ) -> Manifest:
+        loader = trainer.train_dataloader
+        optimisation = describe_optimisation(
+            trainer,
+            loader if isinstance(loader, DataLoader) else None,
+            with_step_counts=plan.has_constant_size,
+            ignore=(*PASSIVE_CALLBACKS, OutcomeRecorder, StopBeforeTraining),
+        )
+        identity = Identity(
+            plan=plan.to_dict(),
+            data={split: canonical(known.fingerprint) for split, known in examples.items()},
+            model=describe_model(pl_module, initial_weights=self.initial_weights),
+            optimisation=optimisation,
+            scoring=describe_scoring(self.score_fn, list(examples)),
+        )
+        return Manifest(identity, tuple(examples), self.executor, self.notes, library_versions())
+
+
+def _loaders_of_subset(
+    trainer: Trainer, plan: SubsetPlan, model_id: int, splits: Sequence[str] | None
+) -> dict[str, DataLoader[Any]]:
+    """Scoring loaders when the user took the subset herself: its parent data set, and the validation loader."""
+    loader = trainer.train_dataloader
+    dataset = loader.dataset if isinstance(loader, DataLoader) else None
+    rows = np.flatnonzero(plan.mask(model_id))
+    if not isinstance(dataset, Subset) or not np.array_equal(np.sort(np.asarray(dataset.indices)), rows):
+        raise ArgumentError(
+            f"model_id={model_id}: the training loader is not over torch.utils.data.Subset(dataset, indices) with the plan's "
+            f"{len(rows)} rows; take them from plan.mask(model_id), or let SubsetDataModule do it"
+        )
+    loaders = {"train": sequential_loader(loader, dataset.dataset)}
+    validation = trainer.val_dataloaders
+    if isinstance(validation, DataLoader):
+        loaders["val"] = sequential_loader(validation, validation.dataset)
+    unknown = [split for split in splits or () if split not in loaders]
+    if unknown:
+        raise ArgumentError(f"splits={list(splits or ())!r}: without SubsetDataModule only {', '.join(loaders)} can be scored")
+    return {split: loaders[split] for split in splits} if splits else loaders
+
+
+def _to_device(trainer: Trainer, batch: Any) -> Any:
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+@contextmanager
+def _predicting(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+    """The state in which a Trainer predicts: stage, device and precision."""
+    device, stage = pl_module.device, trainer.state.stage
+    trainer.predicting = True
+    pl_module.to(trainer.strategy.root_device)
+    try:
+        with trainer.precision_plugin.forward_context(), torch.no_grad():
+            yield
+    finally:
+        pl_module.to(device)
+        trainer.state.stage = stage

@@ -1,0 +1,39 @@
+"""``memaudit demo``: the main job on built-in data."""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser
+
+from lightning_memaudit.audit import Audit
+from lightning_memaudit.cli.demo_task import DigitsNet, LongTailedDigits
+from lightning_memaudit.cli.output import say, write_report
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command."""
+    parser = ArgumentParser(
+        prog="memaudit demo",
+        description="Audit a small network on handwritten digits with three rare classes and twenty wrong labels.",
+    )
+    parser.add_argument("--out", type=str, default="memaudit-demo", help="Folder for the store and the report.")
+    parser.add_argument("--n-models", type=int, default=60, help="Models to train.")
+    parser.add_argument("--max-epochs", type=int, default=60, help="Epochs of each model.")
+    parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
+    options = parser.parse_args(arguments)
+    audit = Audit(
+        DigitsNet,
+        LongTailedDigits,
+        trainer={"max_epochs": options.max_epochs, "accelerator": "cpu"},
+        n_models=options.n_models,
+        store=f"{options.out}/store",
+        groups={"digit": "label", "frequency": "frequency", "annotation": "annotation"},
+    )
+    say(
+        f"Training {options.n_models} small networks, each on a random 70 % of {audit.plan.n_examples} digits: the classes 3, 5 "
+        "and 8 are rare, and 20 labels are wrong."
+    )
+    audit.train(progress=not options.no_progress)
+    write_report(audit.report(), audit.store, options.out)
+    return 0

@@ -1,0 +1,52 @@
+"""``memaudit export``: the scores of every example as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser
+
+from lightning_memaudit.cli.output import say
+from lightning_memaudit.exceptions import ConfigurationError
+from lightning_memaudit.outcomes.storage import Storage
+from lightning_memaudit.outcomes.store import OutcomeStore
+from lightning_memaudit.sections.memorization import memorization_section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command."""
+    parser = ArgumentParser(prog="memaudit export", description="Write memorization scores of every example, one row each.")
+    parser.add_argument("store", type=str, help="Folder or URL of the store.")
+    parser.add_argument("--out", type=str, default="memorization.csv", help="File to write: .csv, or .parquet (needs pandas and pyarrow).")
+    options = parser.parse_args(arguments)
+    columns = memorization_section(OutcomeStore(options.store)).columns()
+    folder, _, name = options.out.rpartition("/")
+    Storage(folder or ".").write(name, _table(columns, name))
+    say(f"{len(next(iter(columns.values())))} rows, {len(columns)} columns written to {options.out}")
+    return 0
+
+
+def _table(columns: Mapping[str, Any], name: str) -> bytes:
+    if name.endswith(".csv"):
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        return text.getvalue().encode()
+    if name.endswith(".parquet"):
+        try:
+            import pandas as pd
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError("--out: Parquet needs pip install 'lightning-memaudit[frames]'; .csv needs nothing") from error
+        file = io.BytesIO()
+        pd.DataFrame(dict(columns)).to_parquet(file, index=False)
+        return file.getvalue()
+    raise ConfigurationError(f"--out {name}: a file name that ends in .csv or .parquet")

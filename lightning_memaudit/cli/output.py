@@ -1,0 +1,48 @@
+"""What commands print and where reports go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.report.audit_report import AuditReport
+
+__all__ = ["duration", "megabytes", "say", "write_report"]
+
+
+def say(text: str) -> None:
+    """Print to standard output."""
+    print(text, flush=True)  # noqa: T201
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words.
+
+    Example:
+        >>> duration(0.25), duration(75), duration(7300)
+        ('0.25 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes in words.
+
+    Example:
+        >>> megabytes(3_200_000)
+        '3.2 MB'
+    """
+    return f"{size / 1e6:.2g} MB" if size < 1e7 else f"{size / 1e6:,.0f} MB"
+
+
+def write_report(report: AuditReport, store: OutcomeStore, out: str | None) -> None:
+    """Save a report to ``out`` or below its store, and say what it found."""
+    folder = out or f"{store.url.rstrip('/')}/report"
+    report.save(folder)
+    say(f"{report.summary()}\n\nreport written to {folder}")

@@ -1,0 +1,25 @@
+"""``memaudit run``: a LightningCLI configuration with an ``audit:`` block, from data to report."""
+
+from __future__ import annotations
+
+from lightning_memaudit.cli.config import AuditConfig
+from lightning_memaudit.cli.output import duration, megabytes, say, write_report
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command."""
+    config = AuditConfig(arguments)
+    audit = config.audit()
+    if config.config["dry_run"]:
+        estimate = audit.estimate()
+        say(
+            f"{estimate.n_models} models on {estimate.n_examples} examples, {estimate.n_missing} still to train\n"
+            f"time   {duration(estimate.seconds)} ({duration(estimate.seconds_per_model)} a model, from {estimate.basis})\n"
+            f"disk   {megabytes(estimate.bytes_on_disk)} in {audit.store.url}"
+        )
+        return 0
+    audit.train(progress=not config.config["no_progress"])
+    write_report(audit.report(), audit.store, config.config["out"])
+    return 0

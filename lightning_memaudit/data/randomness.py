@@ -1,0 +1,44 @@
+"""Random numbers that leave no trace outside a block."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["preserved_randomness", "seeded"]
+
+_SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+
+
+@contextmanager
+def preserved_randomness() -> Iterator[None]:
+    """Every global random state, and what ``seed_everything`` exports, are afterwards what they were before."""
+    exported = {name: os.environ.get(name) for name in _SEED_VARIABLES}
+    with isolate_rng():
+        try:
+            yield
+        finally:
+            for name, value in exported.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block under its own seed; the global random states are afterwards what they were before."""
+    with preserved_randomness():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - users' code draws from the global generator
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,257 @@
+"""Conversion of arguments to numpy arrays, with errors that name the argument at fault."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lightning_memaudit.exceptions import ArgumentError
+
+Array: TypeAlias = ArrayLike | torch.Tensor
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+
+def as_array(value: Array, *, name: str, ndim: int | None = None, dtype: DTypeLike | None = np.float64) -> NDArray[Any]:
+    """Convert a numpy array, a sequence or a torch tensor on any device to a numpy array.
+
+    Args:
+        value: What the user passed.
+        name: Name of the argument, for the message.
+        ndim: Required number of dimensions; ``None`` for any.
+        dtype: Type of the result; ``None`` keeps that of the value (bfloat16 becomes float32).
+
+    Returns:
+        The array; shares memory with ``value`` where it can.
+
+    Raises:
+        ArgumentError: The value is not numeric or has another number of dimensions.
+
+    Example:
+        >>> as_array(torch.tensor([1, 0]), name="correct", ndim=1)
+        array([1., 0.])
+    """
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        value = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"its elements are of type {array.dtype}")
+        array = array if dtype is None else array.astype(dtype, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be an array of numbers, but {error}; pass a numeric array.") from error
+    if ndim is not None and array.ndim != ndim:
+        raise ArgumentError(f"{name} must have {ndim} dimension(s), got shape {array.shape}; reshape it.")
+    return array
+
+
+def as_probability(value: float, *, name: str) -> float:
+    """Check that a scalar lies strictly between 0 and 1.
+
+    Args:
+        value: A level, a fraction or a power.
+        name: Name of the argument, for the message.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        ArgumentError: It does not.
+
+    Example:
+        >>> as_probability(0.95, name="level")
+        0.95
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not 0 < value < 1:
+        raise ArgumentError(f"{name} must lie strictly between 0 and 1, got {value!r}; pass for instance 0.95.")
+    return float(value)
+
+
+def as_positive_int(value: int, *, name: str, minimum: int = 1) -> int:
+    """Check that a scalar is a whole number and not below a minimum.
+
+    Args:
+        value: A count.
+        name: Name of the argument, for the message.
+        minimum: Smallest value allowed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        ArgumentError: It is not.
+
+    Example:
+        >>> as_positive_int(3, name="top_k")
+        3
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+        raise ArgumentError(f"{name} must be a whole number of at least {minimum}, got {value!r}; pass a larger int.")
+    return int(value)
+
+
+def as_correct(value: Array, *, name: str = "correct", min_models: int = 2) -> NDArray[Any]:
+    """Check outcomes: one row a model, one column an example, in [0, 1] or NaN.
+
+    Args:
+        value: Outcomes [M, n], 0/1 or the fraction of tokens that were right.
+        name: Name of the argument, for the message.
+        min_models: Smallest M allowed.
+
+    Returns:
+        The array [M, n] in the type that it came in.
+
+    Raises:
+        ArgumentError: Wrong shape, too few models, or values outside [0, 1].
+
+    Example:
+        >>> as_correct([[1, 0], [0, 1]]).shape
+        (2, 2)
+    """
+    correct = as_array(value, name=name, ndim=2, dtype=None)
+    if correct.shape[0] < min_models:
+        raise ArgumentError(
+            f"{name} must hold at least {min_models} models (rows), got shape {correct.shape}; train more models."
+        )
+    if correct.dtype.kind != "b" and correct.size:
+        low, high = np.fmin.reduce(correct, axis=None), np.fmax.reduce(correct, axis=None)
+        if low < 0 or high > 1:
+            raise ArgumentError(
+                f"{name} must lie in [0, 1] (NaN for an example that has no score), got values from {low} to {high};"
+                " pass accuracies, not logits or losses."
+            )
+    return correct
+
+
+def as_mask(value: Array, *, n_models: int, n_examples: int | None = None, name: str = "mask") -> BoolArray:
+    """Check a membership mask: true where the example was in the model's subset.
+
+    Args:
+        value: Mask [M, n], boolean or 0/1.
+        n_models: M, the number of rows that the outcomes have.
+        n_examples: n where it is known; ``None`` for any.
+        name: Name of the argument, for the message.
+
+    Returns:
+        The boolean mask [M, n].
+
+    Raises:
+        ArgumentError: Another shape, or values other than 0 and 1.
+
+    Example:
+        >>> as_mask([[1, 0]], n_models=1)
+        array([[ True, False]])
+    """
+    mask = as_array(value, name=name, ndim=2, dtype=None)
+    expected = (n_models, mask.shape[1] if n_examples is None else n_examples)
+    if mask.shape != expected:
+        raise ArgumentError(
+            f"{name} must have shape {expected} as the outcomes do (models, examples), got {mask.shape};"
+            " pass one row for each model, in the same order."
+        )
+    if mask.dtype.kind == "b":
+        return mask
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ArgumentError(f"{name} must be boolean or 0/1, got other values (type {mask.dtype}); compare it first.")
+    return mask.astype(np.bool_)
+
+
+def as_outcomes(correct: Array, mask: Array, *, min_models: int = 2) -> tuple[NDArray[Any], BoolArray]:
+    """Check outcomes of the training examples together with their mask.
+
+    Args:
+        correct: Outcomes [M, n] in [0, 1] or NaN.
+        mask: Membership [M, n].
+        min_models: Smallest M allowed.
+
+    Returns:
+        Both as arrays of one shape.
+
+    Raises:
+        ArgumentError: Either is malformed or the shapes differ.
+
+    Example:
+        >>> correct, mask = as_outcomes([[1, 0], [0, 1]], [[1, 0], [0, 1]])
+        >>> mask.dtype
+        dtype('bool')
+    """
+    outcomes = as_correct(correct, min_models=min_models)
+    return outcomes, as_mask(mask, n_models=outcomes.shape[0], n_examples=outcomes.shape[1])
+
+
+def as_indices(value: Array, *, name: str, size: int, upper: int | None = None) -> IntArray:
+    """Check a vector of integer codes such as groups, labels or blocks.
+
+    Args:
+        value: Codes [size].
+        name: Name of the argument, for the message.
+        size: Required length.
+        upper: When given, every code must lie in [0, upper).
+
+    Returns:
+        The codes as int64.
+
+    Raises:
+        ArgumentError: Another length, values that are not whole numbers, or codes out of range.
+
+    Example:
+        >>> as_indices([0, 2, 1], name="groups", size=3, upper=3)
+        array([0, 2, 1])
+    """
+    codes = as_array(value, name=name, ndim=1, dtype=None)
+    if codes.shape[0] != size:
+        raise ArgumentError(f"{name} must have {size} entries, got shape {codes.shape}; pass one for each.")
+    whole = codes.astype(np.int64) if np.isfinite(codes).all() else None
+    if whole is None or not (whole == codes).all():
+        raise ArgumentError(f"{name} must hold whole numbers, got values of type {codes.dtype}; encode them as ints.")
+    if upper is not None and size and (whole.min() < 0 or whole.max() >= upper):
+        raise ArgumentError(f"{name} must lie in [0, {upper}), got {whole.min()} to {whole.max()}; recode them.")
+    return whole
+
+
+def as_blocks(blocks: Array | None, n_models: int) -> IntArray:
+    """Number the blocks of models that belong together, from 0 without gaps.
+
+    Args:
+        blocks: Block of each model [M], such as ``model_id // 2`` for a paired design; ``None``: each model alone.
+        n_models: M.
+
+    Returns:
+        Block numbers [M].
+
+    Raises:
+        ArgumentError: Another length, or fewer than two blocks.
+
+    Example:
+        >>> as_blocks([7, 7, 9, 9], 4)
+        array([0, 0, 1, 1])
+    """
+    if blocks is None:
+        return np.arange(n_models)
+    codes: IntArray = np.unique(as_indices(blocks, name="blocks", size=n_models), return_inverse=True)[1].astype(
+        np.int64
+    )
+    if codes.max(initial=-1) < 1:
+        raise ArgumentError(f"blocks must tell at least 2 blocks apart, got one for all {n_models} models; split them.")
+    return codes
+
+
+def is_fractional(correct: NDArray[Any]) -> bool:
+    """Tell whether outcomes hold anything but 0, 1 and NaN.
+
+    Args:
+        correct: Outcomes, as ``as_correct`` returns them.
+
+    Returns:
+        True when some finite value lies strictly between 0 and 1.
+
+    Example:
+        >>> is_fractional(np.array([[0.0, 1.0, np.nan]])), is_fractional(np.array([[0.5]]))
+        (False, True)
+    """
+    return correct.dtype.kind == "f" and bool(((correct > 0) & (correct < 1)).any())

@@ -1,0 +1,149 @@
+"""What a store was made for, and the refusal to mix it with anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from lightning_memaudit.data.plan import SubsetPlan
+from lightning_memaudit.exceptions import CorruptShardError, MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SCHEMA", "Identity", "Manifest", "digest", "library_versions"]
+
+SCHEMA = 1
+_ASPECTS = ("plan", "data", "model", "optimisation", "scoring")
+_LIBRARIES = ("lightning", "lightning-memaudit", "numpy", "opacus", "torch", "torchmetrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What must not change while a store is filled: each aspect as a JSON-ready description.
+
+    Attributes:
+        plan: ``SubsetPlan.to_dict()``.
+        data: Fingerprint of each split.
+        model: Class, layers, hyperparameters; what is known of its initial weights.
+        optimisation: Optimizers, schedulers and the Trainer arguments that change training.
+        scoring: The score function.
+    """
+
+    plan: dict[str, Any]
+    data: dict[str, Any]
+    model: dict[str, Any]
+    optimisation: dict[str, Any]
+    scoring: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The file ``manifest.json``.
+
+    Attributes:
+        identity: What the store was made for.
+        splits: The scored splits.
+        executor: The executor that was chosen first.
+        notes: What a reader of the report must know, such as Trainer arguments that were left out.
+        versions: Libraries and Python of the first writer.
+        schema: Version of the format.
+    """
+
+    identity: Identity
+    splits: tuple[str, ...]
+    executor: str = "sequential"
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each aspect; the plan's is ``SubsetPlan.digest``."""
+        aspects = {aspect: digest(getattr(self.identity, aspect)) for aspect in _ASPECTS}
+        return aspects | {"plan": self.plan.digest}
+
+    @property
+    def plan(self) -> SubsetPlan:
+        """The subset plan."""
+        return SubsetPlan.from_dict(self.identity.plan)
+
+    def to_json(self) -> bytes:
+        """The content of the file."""
+        return json.dumps({**asdict(self), "digests": self.digests}, indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, *, url: str) -> Manifest:
+        """Read the file.
+
+        Raises:
+            CorruptShardError: It is not a manifest.
+            MismatchError: It was written in another format.
+        """
+        try:
+            state = json.loads(content)
+            if state["schema"] == SCHEMA:
+                return cls(
+                    Identity(**state["identity"]),
+                    tuple(state["splits"]),
+                    state["executor"],
+                    tuple(state["notes"]),
+                    state["versions"],
+                )
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptShardError(f"store={url!r}: manifest.json cannot be read ({error}); restore it from a copy") from error
+        raise MismatchError(
+            f"store={url!r} is of schema {state['schema']} and this version reads schema {SCHEMA}; use another --store, or the "
+            f"lightning_memaudit that wrote it ({state.get('versions', {}).get('lightning-memaudit', 'unknown')})"
+        )
+
+    def check(self, other: Manifest, *, url: str) -> None:
+        """Refuse ``other``, the run that is about to start, unless it belongs to this store.
+
+        Raises:
+            MismatchError: An aspect changed; the message names both digests, what changed, and the way out.
+        """
+        for aspect in _ASPECTS:
+            ours, theirs = getattr(self.identity, aspect), getattr(other.identity, aspect)
+            changes = _changes(*(_comparable(ours, theirs) if aspect != "plan" else (ours, theirs)))
+            if changes:
+                raise MismatchError(
+                    f"store={url!r} belongs to another {aspect}: digest {self.digests[aspect]} there, {other.digests[aspect]} "
+                    f"here ({'; '.join(changes[:4])}{'; …' if len(changes) > 4 else ''}). Nothing was mixed. Use a new store "
+                    "(--store NEW), or go back to the settings that made this one"
+                )
+
+
+def digest(description: Mapping[str, Any]) -> str:
+    """Hexadecimal SHA-256 of a JSON-ready description, 32 characters."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and the libraries that bear on results."""
+    return {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+
+
+def _comparable(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Entries that only one side could determine (initial weights need a factory; splits may be added) are not compared."""
+    known = [key for key in ours if key in theirs and ours[key] is not None and theirs[key] is not None]
+    return {key: ours[key] for key in known}, {key: theirs[key] for key in known}
+
+
+def _changes(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = sorted({*ours, *theirs})
+        return [change for key in keys for change in _changes(ours.get(key), theirs.get(key), f"{path}.{key}".strip("."))]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        pairs = enumerate(zip(ours, theirs, strict=True))
+        return [change for i, (a, b) in pairs for change in _changes(a, b, f"{path}[{i}]")]
+    return [] if ours == theirs else [f"{path}: {_short(ours)} there, {_short(theirs)} here"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,323 @@
+"""Score functions, and the pass that scores one model on every example of a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from lightning_memaudit.outcomes.fields import find_input, find_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+    from lightning.pytorch import LightningModule
+    from torch.utils.data import DataLoader
+
+__all__ = [
+    "Binary",
+    "ExampleScores",
+    "Multiclass",
+    "ScoreFunction",
+    "Sequence",
+    "SplitScores",
+    "find_score_function",
+    "score_split",
+]
+
+_ROWS_THAT_TELL = 4  # fewer rows of logits sum to one by chance
+
+ScoreFunctionName = Literal["multiclass", "binary", "sequence"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExampleScores:
+    """What a model did on the examples of one batch.
+
+    Attributes:
+        correct: bool[B], or the share of correct tokens in [0, 1].
+        margin: float[B], the logit-scaled confidence log p_y − log Σ_{c≠y} p_c.
+        loss: float[B].
+        prediction: int[B]; −1 where an example has no single prediction.
+    """
+
+    correct: torch.Tensor
+    margin: torch.Tensor
+    loss: torch.Tensor
+    prediction: torch.Tensor
+
+
+@runtime_checkable
+class ScoreFunction(Protocol):
+    """Anything that scores a batch example by example."""
+
+    def __call__(self, pl_module: LightningModule, batch: Any) -> ExampleScores:
+        """Score one batch that is on the module's device."""
+        ...  # pragma: no cover
+
+
+@dataclass(frozen=True, slots=True)
+class Multiclass:
+    """One class out of several: ``pl_module(inputs)`` gives logits[B, C], targets are class numbers[B].
+
+    Args:
+        inputs: Key or position of the inputs in a batch; None looks for the usual names.
+        target: Key or position of the targets; None looks for the usual names.
+        outputs: ``"logits"`` (log-probabilities are logits too), or ``"probabilities"`` of a module that ends in softmax.
+    """
+
+    inputs: str | int | None = None
+    target: str | int | None = None
+    outputs: Literal["logits", "probabilities"] = "logits"
+
+    def __call__(self, pl_module: LightningModule, batch: Any) -> ExampleScores:
+        """Score one batch."""
+        logits = _logits(pl_module, batch, self.inputs)
+        target = find_target(batch, self.target).to(logits.device)
+        if logits.ndim != 2 or logits.shape[1] < 2 or target.shape != logits.shape[:1]:
+            raise UnsupportedDataError(
+                f"score_fn='multiclass' needs logits[B, C] and targets[B], and forward gave {_shape(logits)} for targets "
+                f"{_shape(target)}; try score_fn='binary' or 'sequence', or pass your own function"
+            )
+        if self.outputs == "probabilities":
+            logits = logits.double().clamp_min(torch.finfo(torch.float32).tiny).log()
+        elif _look_like_probabilities(logits):
+            raise UnsupportedDataError(
+                "forward returned probabilities, whose margins and losses would be wrong as logits; pass "
+                "score_fn=scoring.Multiclass(outputs='probabilities')"
+            )
+        return multiclass_scores(logits, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """Two classes: ``pl_module(inputs)`` gives one logit ([B] or [B, 1]) or two ([B, 2]); targets are 0 or 1.
+
+    Args:
+        inputs: Key or position of the inputs in a batch; None looks for the usual names.
+        target: Key or position of the targets; None looks for the usual names.
+    """
+
+    inputs: str | int | None = None
+    target: str | int | None = None
+
+    def __call__(self, pl_module: LightningModule, batch: Any) -> ExampleScores:
+        """Score one batch."""
+        logits = _logits(pl_module, batch, self.inputs)
+        target = find_target(batch, self.target).to(logits.device)
+        target = target.reshape(len(target), -1).squeeze(1)
+        if logits.ndim == 2 and logits.shape[1] == 1:
+            logits = logits.squeeze(1)
+        if logits.ndim == 1:
+            logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+        if target.ndim != 1 or logits.ndim != 2 or logits.shape != (len(target), 2):
+            raise UnsupportedDataError(
+                f"score_fn='binary' needs one or two logits and one target an example, and forward gave {_shape(logits)} for "
+                f"targets {_shape(target)}"
+            )
+        if bool(((target != 0) & (target != 1)).any()):
+            raise UnsupportedDataError(
+                f"score_fn='binary' needs targets 0 and 1, and there is {target.unique()[:5].tolist()}; soft or −1/+1 targets "
+                "need your own score function"
+            )
+        return multiclass_scores(logits, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One class per token: ``pl_module(inputs)`` gives logits[B, T, C], targets are [B, T] and ``ignore_index`` is left out.
+
+    ``correct`` is the share of right tokens, ``margin`` and ``loss`` are means over tokens, and a sequence without a token
+    is NaN. Targets are taken as they are: a language model's shift by one is the module's business.
+
+    Args:
+        inputs: Key or position of the inputs in a batch; None looks for the usual names.
+        target: Key or position of the targets; None looks for the usual names.
+        ignore_index: The label of tokens that do not count.
+    """
+
+    inputs: str | int | None = None
+    target: str | int | None = None
+    ignore_index: int = -100
+
+    def __call__(self, pl_module: LightningModule, batch: Any) -> ExampleScores:
+        """Score one batch."""
+        logits = _logits(pl_module, batch, self.inputs)
+        target = find_target(batch, self.target).to(logits.device)
+        if logits.ndim != 3 or target.shape != logits.shape[:2]:
+            raise UnsupportedDataError(
+                f"score_fn='sequence' needs logits[B, T, C] and targets[B, T], and forward gave {_shape(logits)} for targets "
+                f"{_shape(target)}"
+            )
+        counted = target != self.ignore_index
+        tokens = multiclass_scores(logits.flatten(0, 1), torch.where(counted, target, 0).flatten())
+        weights = counted.double()
+        total = weights.sum(1)
+
+        def mean(values: torch.Tensor) -> torch.Tensor:
+            kept = torch.where(counted, values.double().reshape(target.shape), 0.0)
+            return kept.sum(1) / total
+
+        return ExampleScores(
+            correct=mean(tokens.correct),
+            margin=mean(tokens.margin),
+            loss=mean(tokens.loss),
+            prediction=torch.full((len(target),), -1, device=logits.device),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitScores:
+    """What one model did on every example of a split.
+
+    Attributes:
+        correct: bool[n], or float32[n] in [0, 1].
+        margin: float32[n].
+        loss: float32[n].
+        prediction: int32[n].
+    """
+
+    correct: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
+    margin: npt.NDArray[np.float32]
+    loss: npt.NDArray[np.float32]
+    prediction: npt.NDArray[np.int32]
+
+
+def find_score_function(score_fn: ScoreFunctionName | ScoreFunction) -> ScoreFunction:
+    """The score function of a name, or the callable itself.
+
+    Raises:
+        ArgumentError: No such name, and not callable.
+    """
+    named: dict[str, ScoreFunction] = {"multiclass": Multiclass(), "binary": Binary(), "sequence": Sequence()}
+    if isinstance(score_fn, str) and score_fn in named:
+        return named[score_fn]
+    if callable(score_fn):
+        return score_fn
+    raise ArgumentError(
+        f"score_fn={score_fn!r}: one of {', '.join(named)}, or a callable f(pl_module, batch) -> ExampleScores"
+    )
+
+
+def multiclass_scores(logits: torch.Tensor, target: torch.Tensor) -> ExampleScores:
+    """Scores from logits[B, C] and class numbers[B], in float64.
+
+    The margin is log p_y − log Σ_{c≠y} p_c (Carlini et al. 2022, stable form): z_y − logsumexp of the other logits. A model
+    whose logits are not finite gets nothing right: ``correct`` False, ``prediction`` −1, NaN margin and loss.
+
+    Raises:
+        UnsupportedDataError: A target is no class number.
+
+    Example:
+        >>> scores = multiclass_scores(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+        >>> scores.correct.tolist(), scores.margin.tolist()
+        ([True, False], [2.0, -1.0])
+    """
+    logits = logits.double()
+    target = target.long()
+    n_classes = logits.shape[1]
+    if len(target) and not 0 <= int(target.min()) <= int(target.max()) < n_classes:
+        raise UnsupportedDataError(
+            f"targets range over {int(target.min())}..{int(target.max())} and forward gives {n_classes} classes (0..{n_classes - 1})"
+        )
+    finite = ~logits.isnan().any(1) & ~(logits == torch.inf).any(1)
+    chosen = logits.gather(1, target[:, None]).squeeze(1)
+    others = logits.scatter(1, target[:, None], -torch.inf).logsumexp(1)
+    nan = torch.full_like(chosen, torch.nan)
+    prediction = torch.where(finite, logits.argmax(1), -1)
+    return ExampleScores(
+        correct=prediction == target,
+        margin=torch.where(finite, chosen - others, nan),
+        loss=torch.where(finite, logits.logsumexp(1) - chosen, nan),
+        prediction=prediction,
+    )
+
+
+def score_split(
+    pl_module: LightningModule,
+    loader: DataLoader[Any],
+    score_fn: ScoreFunction,
+    *,
+    transfer: Callable[[Any], Any],
+    split: str,
+) -> SplitScores:
+    """Score one model on every example, in evaluation mode and the order of the data set.
+
+    Args:
+        pl_module: The trained module.
+        loader: A sequential loader over the split.
+        score_fn: Scores one batch.
+        transfer: Moves a batch to the module's device, through the user's hooks.
+        split: The name of the split, for messages.
+
+    Raises:
+        UnsupportedDataError: A collate dropped or added samples, or the score function returned something else.
+    """
+    n_examples, batch_size = len(loader.dataset), loader.batch_size or 1  # type: ignore[arg-type]
+    columns: dict[str, list[npt.NDArray[Any]]] = {"correct": [], "margin": [], "loss": [], "prediction": []}
+    modes = [(module, module.training) for module in pl_module.modules()]
+    pl_module.eval()
+    try:
+        with torch.no_grad():
+            for i, batch in enumerate(loader):
+                expected = min(batch_size, n_examples - i * batch_size)
+                scores = score_fn(pl_module, transfer(batch))
+                for name, values in _checked(scores, expected, split).items():
+                    columns[name].append(values)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    whole = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()}
+    correct = whole["correct"]
+    if correct.dtype != bool and bool(np.isin(correct, (0, 1)).all()) and not isinstance(score_fn, Sequence):
+        correct = correct.astype(bool)
+    return SplitScores(
+        correct=correct if correct.dtype == bool else correct.astype(np.float32),
+        margin=whole["margin"].astype(np.float32),
+        loss=whole["loss"].astype(np.float32),
+        prediction=whole["prediction"].astype(np.int32),
+    )
+
+
+def _checked(scores: ExampleScores, expected: int, split: str) -> dict[str, npt.NDArray[Any]]:
+    if not isinstance(scores, ExampleScores):
+        raise UnsupportedDataError(f"score_fn returned a {type(scores).__name__}; it must return scoring.ExampleScores")
+    columns = {}
+    for name in ("correct", "margin", "loss", "prediction"):
+        values = torch.as_tensor(getattr(scores, name)).detach().cpu().numpy()
+        if values.shape != (expected,):
+            raise UnsupportedDataError(
+                f"a batch of {expected} examples of split {split!r} gave {name} of shape {list(values.shape)}; the collate_fn "
+                "must keep every sample, and score_fn must return one value an example"
+            )
+        columns[name] = values
+    if columns["correct"].dtype != bool and bool(((columns["correct"] < 0) | (columns["correct"] > 1)).any()):
+        raise UnsupportedDataError("score_fn gave 'correct' outside [0, 1]; it is 0/1 or the share of right tokens")
+    return columns
+
+
+def _logits(pl_module: LightningModule, batch: Any, key: str | int | None) -> torch.Tensor:
+    output = pl_module(find_input(batch, key))
+    if isinstance(output, dict) and "logits" in output:
+        output = output["logits"]
+    output = getattr(output, "logits", output)
+    if not isinstance(output, torch.Tensor):
+        raise UnsupportedDataError(
+            f"forward returned a {type(output).__name__} and logits are needed; pass score_fn=f with "
+            "f(pl_module, batch) -> ExampleScores"
+        )
+    return output
+
+
+def _look_like_probabilities(outputs: torch.Tensor) -> bool:
+    if len(outputs) < _ROWS_THAT_TELL or bool((outputs < 0).any()):
+        return False
+    return bool(torch.allclose(outputs.double().sum(1), torch.ones(1, dtype=torch.float64, device=outputs.device), atol=1e-3))
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "[" + ", ".join(map(str, tensor.shape)) + "]"

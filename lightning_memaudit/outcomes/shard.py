@@ -1,0 +1,120 @@
+"""One model's file: its outcomes on every split, sealed with digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightning_memaudit.exceptions import CorruptShardError
+from lightning_memaudit.outcomes.scoring import SplitScores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+__all__ = ["Shard"]
+
+_FIELDS = ("correct", "margin", "loss", "prediction")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """What one trained model did, and how it came about.
+
+    Attributes:
+        model_id: Number of the model in the plan.
+        plan_digest: Digest of the plan.
+        mask_checksum: Checksum of the model's mask.
+        seed: The model's seed.
+        wall_seconds: Time for training and scoring.
+        splits: Scores by split.
+    """
+
+    model_id: int
+    plan_digest: str
+    mask_checksum: str
+    seed: int
+    wall_seconds: float
+    splits: Mapping[str, SplitScores]
+
+    def to_bytes(self) -> bytes:
+        """The content of ``outcomes/<arm>/<model_id>.npz``."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        sizes = {}
+        for split, scores in self.splits.items():
+            sizes[split] = len(scores.correct)
+            binary = scores.correct.dtype == bool
+            arrays[f"{split}/correct"] = np.packbits(scores.correct) if binary else scores.correct
+            arrays[f"{split}/margin"] = scores.margin
+            arrays[f"{split}/loss"] = scores.loss
+            arrays[f"{split}/prediction"] = scores.prediction.astype(_smallest_integer(scores.prediction))
+        meta = {
+            "model_id": self.model_id,
+            "plan_digest": self.plan_digest,
+            "mask_checksum": self.mask_checksum,
+            "seed": self.seed,
+            "wall_seconds": self.wall_seconds,
+            "sizes": sizes,
+            "content": _content_digest(arrays),
+        }
+        file = BytesIO()
+        np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta, sort_keys=True)), **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, path: str, fields: tuple[str, ...] = _FIELDS) -> Shard:
+        """Read a shard and check it against its own digests.
+
+        Args:
+            content: The bytes of the file.
+            path: Where they come from, for messages.
+            fields: The fields to return; all are checked, the others come back empty.
+
+        Raises:
+            CorruptShardError: Truncated, altered, or a pickle.
+        """
+        try:
+            with np.load(BytesIO(content), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(str(arrays.pop("meta")))
+            if meta["content"] != _content_digest(arrays):
+                raise CorruptShardError(f"shard {path} was altered: its content does not match its digest; remove it and run again")
+            splits = {split: _scores(arrays, split, size, fields) for split, size in meta["sizes"].items()}
+            return cls(
+                meta["model_id"], meta["plan_digest"], meta["mask_checksum"], meta["seed"], meta["wall_seconds"], splits
+            )
+        except ValueError as error:
+            reason = "holds a pickle, which is never loaded" if "pickle" in str(error) else f"cannot be read ({error})"
+            raise CorruptShardError(f"shard {path} {reason}; remove it and run again") from error
+        except (zipfile.BadZipFile, KeyError, EOFError, OSError, TypeError, NotImplementedError) as error:
+            raise CorruptShardError(f"shard {path} is truncated or damaged ({error}); remove it and run again") from error
+
+
+def _scores(arrays: Mapping[str, npt.NDArray[Any]], split: str, size: int, fields: tuple[str, ...]) -> SplitScores:
+    columns = {field: arrays[f"{split}/{field}"] for field in _FIELDS}
+    if columns["correct"].dtype == np.uint8:
+        columns["correct"] = np.unpackbits(columns["correct"], count=size).astype(bool)
+    if any(len(column) != size for column in columns.values()):
+        raise ValueError(f"split {split!r} does not have {size} rows in every field")
+    columns["prediction"] = columns["prediction"].astype(np.int32)
+    return SplitScores(**{field: columns[field] if field in fields else columns[field][:0] for field in _FIELDS})
+
+
+def _smallest_integer(values: npt.NDArray[np.int32]) -> type[np.signedinteger[Any]]:
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    return next((kind for kind in (np.int8, np.int16) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int32)
+
+
+def _content_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    content = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        content.update(f"{name}:{array.dtype.str}:{array.shape}".encode() + array.tobytes())
+    return content.hexdigest()[:32]

@@ -1,0 +1,162 @@
+"""Files that are whole or absent, in a folder or behind any fsspec URL."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from lightning_memaudit.exceptions import ArgumentError, StoreError
+
+__all__ = ["PARTIAL_SUFFIX", "Storage"]
+
+PARTIAL_SUFFIX = ".tmp"
+
+
+class Storage:
+    """Bytes under relative names below one root. Writers never see each other's unfinished files.
+
+    Args:
+        url: A folder, or a URL such as ``s3://bucket/audit`` or ``memory://audit``.
+
+    Raises:
+        ArgumentError: No file system is known for the URL.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        self.url = os.fspath(url)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise ArgumentError(f"store={self.url!r}: {error}") from error
+        self._root = str(root).rstrip("/")
+        protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple | list) else (self._fs.protocol,)
+        self._is_local = "file" in protocols
+
+    def path(self, name: str) -> str:
+        """The full path of a file."""
+        return f"{self._root}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None when there is none."""
+        try:
+            content: bytes = self._fs.cat_file(self.path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return content
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        return int(self._fs.size(self.path(name)))
+
+    def names(self, folder: str) -> list[str]:
+        """The files and folders directly in ``folder``, sorted; none if it does not exist."""
+        self._fs.invalidate_cache()
+        try:
+            entries: list[Any] = self._fs.ls(self.path(folder) if folder else self._root, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file so that it is whole or absent, replacing what was there.
+
+        Raises:
+            StoreError: The file system refused (full, read-only); nothing half-written is left under the name.
+        """
+        partial = f"{name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
+        try:
+            self._write_partial(partial, content)
+            if self._is_local:
+                Path(self.path(partial)).replace(self.path(name))
+            else:
+                self._fs.mv(self.path(partial), self.path(name))
+        except OSError as error:
+            self._forget(partial)
+            raise self._refused(name, error) from error
+        except BaseException:
+            self._forget(partial)
+            raise
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless one of that name exists; True when this call made it.
+
+        Raises:
+            StoreError: The file system refused.
+        """
+        if self.read(name) is not None:
+            return False
+        if not self._is_local:
+            self.write(name, content)
+            return True
+        partial = f"{name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
+        try:
+            self._write_partial(partial, content)
+            os.link(self.path(partial), self.path(name))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):  # a file system without hard links
+                self.write(name, content)
+                return True
+            raise self._refused(name, error) from error
+        finally:
+            self._forget(partial)
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        self._fs.rm_file(self.path(name))
+
+    def clear(self) -> None:
+        """Remove everything below the root."""
+        if self._fs.exists(self._root):
+            self._fs.rm(self._root, recursive=True)
+
+    def remove_partial(self, folder: str, *, older_than: float) -> list[str]:
+        """Remove what killed writers left in ``folder`` more than ``older_than`` seconds ago; their names."""
+        stale = []
+        for name in self.names(folder):
+            if name.endswith(PARTIAL_SUFFIX) and self._age(f"{folder}/{name}") > older_than:
+                self._forget(f"{folder}/{name}")
+                stale.append(name)
+        return stale
+
+    def _write_partial(self, name: str, content: bytes) -> None:
+        path = self.path(name)
+        if not self._is_local:
+            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self._fs.pipe_file(path, content)
+            return
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with Path(path).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _forget(self, name: str) -> None:
+        try:
+            self.remove(name)
+        except FileNotFoundError:
+            return
+
+    def _age(self, name: str) -> float:
+        try:
+            modified = self._fs.modified(self.path(name))
+        except (FileNotFoundError, NotImplementedError):
+            return 0.0
+        return time.time() - float(modified.timestamp())
+
+    def _refused(self, name: str, error: OSError) -> StoreError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = (
+            "the disk is full: free some space and run again"
+            if full
+            else "check that the folder exists and may be written to, then run again"
+        )
+        return StoreError(f"store={self.url!r}: cannot write {name} ({error.strerror or error}); {hint}. What is stored is kept")

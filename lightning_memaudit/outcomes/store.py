@@ -1,0 +1,315 @@
+"""The record of an audit: one manifest, one file of examples per split, one shard per model."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightning_memaudit.data.plan import mask_checksum
+from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError, StoreError
+from lightning_memaudit.outcomes.examples import Examples
+from lightning_memaudit.outcomes.manifest import Manifest
+from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.storage import PARTIAL_SUFFIX, Storage
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from lightning_memaudit.data.plan import SubsetPlan
+
+__all__ = ["OutcomeStore", "Outcomes", "ShardProblem"]
+
+_MANIFEST, _STOPPING = "manifest.json", "stopping.json"
+_ALL_FIELDS = ("correct", "margin", "loss", "prediction")
+_STALE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """What M models did on the n examples of a split.
+
+    Attributes:
+        model_ids: int64[M].
+        mask: bool[M, n_train]: the training examples of each model, whatever the split.
+        correct: bool[M, n], or float32 in [0, 1] for sequences.
+        margin: float32[M, n]; with no columns when it was not asked for, as ``loss`` and ``prediction``.
+        loss: float32[M, n].
+        prediction: int32[M, n].
+        labels: int64[n], or None when the store has none.
+        blocks: int64[M], models drawn together (paired design), or None.
+        wall_seconds: float64[M].
+    """
+
+    model_ids: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
+    margin: npt.NDArray[np.float32]
+    loss: npt.NDArray[np.float32]
+    prediction: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int64] | None
+    blocks: npt.NDArray[np.int64] | None
+    wall_seconds: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardProblem:
+    """One file that ``OutcomeStore.verify`` objects to.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong, and what to do.
+    """
+
+    path: str
+    reason: str
+
+
+class OutcomeStore:
+    """The record of an audit, in a folder or behind an fsspec URL.
+
+    Any number of processes on any number of machines may write to one store at once, without a lock: a shard is whole or
+    absent, and the manifest is created once and compared ever after.
+
+    Args:
+        url: A folder, or a URL such as ``s3://bucket/audit``.
+
+    Example:
+        >>> store = OutcomeStore("memory://doc-store")
+        >>> store.exists
+        False
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        self.storage = Storage(url)
+        self.url = self.storage.url
+        self._manifest: Manifest | None = None
+        self._plan: SubsetPlan | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether something was recorded here."""
+        return self.storage.read(_MANIFEST) is not None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the store was made for.
+
+        Raises:
+            MissingDataError: There is no store at this place.
+        """
+        if self._manifest is None:
+            content = self.storage.read(_MANIFEST)
+            if content is None:
+                raise MissingDataError(f"store={self.url!r}: no audit is recorded there (no {_MANIFEST}); check the path")
+            self._manifest = Manifest.from_json(content, url=self.url)
+        return self._manifest
+
+    @property
+    def plan(self) -> SubsetPlan:
+        """The subset plan of the population."""
+        if self._plan is None:
+            self._plan = self.manifest.plan
+        return self._plan
+
+    def open(self, manifest: Manifest) -> Manifest:
+        """Make the store for this run, or check that the run belongs to the one there is.
+
+        Returns:
+            The manifest on disk.
+
+        Raises:
+            MismatchError: The store belongs to another plan, data set, model, optimisation or scoring.
+        """
+        if not self.storage.create(_MANIFEST, manifest.to_json()):
+            self.manifest.check(manifest, url=self.url)
+        return self.manifest
+
+    def write_examples(self, split: str, examples: Examples) -> None:
+        """Record what is known of the examples of a split; groups may be added by a later run."""
+        self.storage.write(f"examples/{split}.npz", examples.to_bytes())
+
+    def has_examples(self, split: str) -> bool:
+        """Whether the examples of a split are recorded."""
+        return self.storage.read(f"examples/{split}.npz") is not None
+
+    def examples(self, split: str = "train") -> Examples:
+        """The examples of a split.
+
+        Raises:
+            MissingDataError: The split was not recorded.
+        """
+        content = self.storage.read(f"examples/{split}.npz")
+        if content is None:
+            raise MissingDataError(f"store={self.url!r} has no examples of split {split!r}; it has {', '.join(self.splits())}")
+        try:
+            examples = Examples.from_bytes(content)
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise CorruptShardError(f"store={self.url!r}: examples/{split}.npz cannot be read ({error}); run the audit again") from error
+        return replace(examples, fingerprint=self.manifest.identity.data.get(split, {}))
+
+    def splits(self) -> tuple[str, ...]:
+        """The recorded splits."""
+        return self.manifest.splits
+
+    def treatments(self) -> list[str]:
+        """The arms that have at least one shard, ``baseline`` first."""
+        arms = [name for name in self.storage.names("outcomes") if name != "full"]
+        arms += [f"full/{name}" for name in self.storage.names("outcomes/full")]
+        return sorted((arm for arm in arms if self._ids_on_disk(arm)), key=lambda arm: (arm != "baseline", arm))
+
+    def write(self, shard: Shard, *, treatment: str = "baseline") -> None:
+        """Record one model.
+
+        Raises:
+            MismatchError: The shard was made for another plan.
+            StoreError: The disk is full or may not be written to; what is stored is kept.
+        """
+        self._check(shard, self._path(treatment, shard.model_id))
+        self.storage.write(self._path(treatment, shard.model_id), shard.to_bytes())
+
+    def model_ids(self, treatment: str = "baseline") -> list[int]:
+        """The models with a valid shard; damaged shards are named in a warning and not counted."""
+        valid = []
+        for model_id in self._ids_on_disk(treatment):
+            try:
+                self._read(treatment, model_id, ())
+            except StoreError as error:
+                warnings.warn(f"{error}", UserWarning, stacklevel=2)
+            else:
+                valid.append(model_id)
+        return valid
+
+    def missing(self, model_ids: Iterable[int], treatment: str = "baseline") -> list[int]:
+        """The models of ``model_ids`` that have no valid shard yet."""
+        stored = set(self.model_ids(treatment))
+        return [model_id for model_id in model_ids if model_id not in stored]
+
+    def load(
+        self,
+        treatment: str = "baseline",
+        split: str = "train",
+        *,
+        model_ids: Sequence[int] | None = None,
+        fields: Sequence[str] = _ALL_FIELDS,
+    ) -> Outcomes:
+        """All outcomes of one arm on one split.
+
+        Args:
+            treatment: The arm.
+            split: The split.
+            model_ids: Which models; None takes every one on disk.
+            fields: Which of ``correct, margin, loss, prediction`` to hold in memory; ``correct`` always comes along.
+
+        Raises:
+            ArgumentError: An unknown field.
+            MissingDataError: The arm, the split or a model is not there.
+            CorruptShardError: A shard is damaged; it is named.
+        """
+        unknown = sorted(set(fields) - set(_ALL_FIELDS))
+        if unknown:
+            raise ArgumentError(f"fields={list(fields)!r}: {unknown[0]!r} is none of {', '.join(_ALL_FIELDS)}")
+        ids = self._ids_on_disk(treatment) if model_ids is None else list(model_ids)
+        if not ids:
+            raise MissingDataError(f"store={self.url!r} has no model of arm {treatment!r}; it has {', '.join(self.treatments()) or 'none'}")
+        if split not in self.splits():
+            raise MissingDataError(f"store={self.url!r} has no split {split!r}; it has {', '.join(self.splits())}")
+        kept = ("correct", *fields)
+        shards = [self._read(treatment, model_id, kept) for model_id in ids]
+        rows = [shard.splits[split] for shard in shards]
+        plan = self.plan
+        return Outcomes(
+            model_ids=np.array(ids, dtype=np.int64),
+            mask=plan.masks(ids),
+            correct=np.stack([row.correct for row in rows]),
+            margin=np.stack([row.margin for row in rows]),
+            loss=np.stack([row.loss for row in rows]),
+            prediction=np.stack([row.prediction for row in rows]),
+            labels=self.examples(split).labels,
+            blocks=plan.blocks(ids),
+            wall_seconds=np.array([shard.wall_seconds for shard in shards]),
+        )
+
+    def verify(self) -> list[ShardProblem]:
+        """Check the manifest, every examples file and every shard; an empty list means that all is well."""
+        problems = []
+        for split in self.splits():
+            try:
+                self.examples(split)
+            except StoreError as error:
+                problems.append(ShardProblem(f"examples/{split}.npz", str(error)))
+        for treatment in self.treatments():
+            for model_id in self._ids_on_disk(treatment):
+                try:
+                    self._read(treatment, model_id, ())
+                except StoreError as error:
+                    problems.append(ShardProblem(self._path(treatment, model_id), str(error)))
+        return problems
+
+    def partial_writes(self) -> list[str]:
+        """Files that a writer, living or killed, has not finished; they are never read."""
+        folders = ["", "examples", *(f"outcomes/{arm}" for arm in self.storage.names("outcomes"))]
+        return [name for folder in folders for name in self.storage.names(folder) if name.endswith(PARTIAL_SUFFIX)]
+
+    def remove_stale_partial_writes(self) -> None:
+        """Remove what writers that were killed more than an hour ago left behind."""
+        for folder in ("", "examples", *(f"outcomes/{arm}" for arm in self.storage.names("outcomes"))):
+            self.storage.remove_partial(folder, older_than=_STALE_SECONDS)
+
+    def bytes_on_disk(self) -> int:
+        """Size of all shards."""
+        paths = [self._path(arm, k) for arm in self.treatments() for k in self._ids_on_disk(arm)]
+        return sum(self.storage.size(path) for path in paths)
+
+    def write_stopping(self, record: dict[str, Any]) -> None:
+        """Record how adaptive stopping went, for reports."""
+        self.storage.write(_STOPPING, json.dumps(record, indent=1).encode())
+
+    def stopping(self) -> dict[str, Any] | None:
+        """The record of adaptive stopping, if there was any."""
+        content = self.storage.read(_STOPPING)
+        if content is None:
+            return None
+        record: dict[str, Any] = json.loads(content)
+        return record
+
+    def _ids_on_disk(self, treatment: str) -> list[int]:
+        stems = [name.removesuffix(".npz") for name in self.storage.names(f"outcomes/{treatment}") if name.endswith(".npz")]
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+    def _read(self, treatment: str, model_id: int, fields: tuple[str, ...]) -> Shard:
+        path = self._path(treatment, model_id)
+        content = self.storage.read(path)
+        if content is None:
+            raise MissingDataError(f"store={self.url!r} has no model {model_id} of arm {treatment!r}; run the audit to train it")
+        shard = Shard.from_bytes(content, path=self.storage.path(path), fields=fields)
+        self._check(shard, path)
+        if shard.model_id != model_id:
+            raise CorruptShardError(f"shard {path} holds model {shard.model_id}; remove it and run again")
+        return shard
+
+    def _check(self, shard: Shard, path: str) -> None:
+        manifest, plan = self.manifest, self.plan
+        if shard.plan_digest != plan.digest:
+            raise MismatchError(
+                f"shard {path} belongs to plan {shard.plan_digest}, and the store to plan {plan.digest}; remove the shard, or use "
+                "another store"
+            )
+        if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
+            raise MismatchError(f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; remove it")
+        for split, size in ((split, manifest.identity.data[split]["n_examples"]) for split in manifest.splits):
+            if split not in shard.splits:
+                raise CorruptShardError(f"shard {path} has no split {split!r}; remove it and run again")
+            if len(shard.splits[split].correct) not in (0, size):
+                raise CorruptShardError(f"shard {path} has {len(shard.splits[split].correct)} rows of {split!r}, not {size}")
+
+    @staticmethod
+    def _path(treatment: str, model_id: int) -> str:
+        return f"outcomes/{treatment}/{model_id:06d}.npz"

@@ -1,0 +1,299 @@
+"""What the population memorizes: scores, fit, prevalence, groups, and who influences whom."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lightning_memaudit.exceptions import MissingDataError
+from lightning_memaudit.functional.adjustment import adjusted_memorization_score
+from lightning_memaudit.functional.memorization import (
+    grouped_memorization,
+    interval_method,
+    memorization_interval,
+    memorization_score,
+    models_for_both_arms,
+    worst_case_standard_error,
+)
+from lightning_memaudit.functional.prevalence import prevalence
+from lightning_memaudit.functional.reliability import reliability
+from lightning_memaudit.sections.influence import describe_duplicates, describe_influence
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+
+    from lightning_memaudit.data.groups import Grouping
+    from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.functional.memorization import MemorizationScore
+    from lightning_memaudit.outcomes.examples import Examples
+    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
+
+__all__ = ["MEMORIZED", "NOT_FITTED_BELOW", "MemorizationResult", "memorization_section"]
+
+MEMORIZED = 0.25  # the threshold of Feldman and Zhang (2020)
+NOT_FITTED_BELOW = 0.5  # an example that models get wrong more often than not although they trained on it
+_FITTED_SHARE, _PARTLY_FITTED_SHARE = 0.01, 0.2
+_TOP = 20
+_BINS = np.linspace(-1.0, 1.0, 41)
+
+FitStatus = Literal["fitted", "partly fitted", "not fitted"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemorizationResult:
+    """Memorization scores of every training example, and what they say together.
+
+    Attributes:
+        score: mem, float64[n] in [−1, 1]; NaN where an arm has no model.
+        low: Lower ends of the intervals, float64[n].
+        high: Upper ends.
+        in_accuracy: float64[n], over models that trained on the example.
+        out_accuracy: float64[n], over those that did not: the C-score.
+        n_in: Models in the IN arm, [n].
+        n_out: Models in the OUT arm, [n].
+        labels: int64[n] or None.
+        groups: The groupings.
+        summary: Everything that reports show, JSON-ready.
+    """
+
+    score: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    in_accuracy: npt.NDArray[np.float64]
+    out_accuracy: npt.NDArray[np.float64]
+    n_in: npt.NDArray[np.float64]
+    n_out: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64] | None
+    groups: dict[str, Grouping]
+    summary: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON-ready summary."""
+        return self.summary
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """One array per column, one row per training example."""
+        table: dict[str, npt.NDArray[Any]] = {"index": np.arange(len(self.score))}
+        if self.labels is not None:
+            table["label"] = self.labels
+        table |= {
+            "memorization": self.score,
+            "low": self.low,
+            "high": self.high,
+            "in_accuracy": self.in_accuracy,
+            "out_accuracy": self.out_accuracy,
+            "n_in": self.n_in.astype(np.int64),
+            "n_out": self.n_out.astype(np.int64),
+        }
+        for name, group in self.groups.items():
+            column = name if name not in table else f"group_{name}"
+            table[column] = np.array(group.names, dtype=object)[group.codes]
+        return table
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame where pandas is installed, else the dict of ``columns()``."""
+        try:
+            import pandas as pd
+        except ImportError:
+            return self.columns()
+        return pd.DataFrame(self.columns())
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Histogram of the scores, on a logarithmic count axis."""
+        if ax is None:
+            from matplotlib.figure import Figure
+
+            ax = Figure(figsize=(6, 3.2), layout="constrained").subplots()
+        histogram = self.summary["histogram"]
+        ax.stairs(histogram["counts"], histogram["edges"], fill=True, color="#4269d0")
+        ax.axvline(self.summary["prevalence"]["threshold"], color="#888888", linestyle="--", linewidth=1)
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set(xlabel="memorization score", ylabel="examples", xlim=(-1, 1), ylim=(0, None))
+        return ax
+
+
+def memorization_section(store: OutcomeStore) -> MemorizationResult:
+    """Compute the section from a store.
+
+    Raises:
+        MissingDataError: There are fewer than two baseline models.
+    """
+    ids = store.model_ids()
+    if len(ids) < 2:
+        raise MissingDataError(
+            f"store={store.url!r} has {len(ids)} baseline models, and memorization needs at least 2; train more"
+        )
+    outcomes = store.load(model_ids=ids, fields=("correct", "prediction"))
+    examples, plan, stopping = store.examples("train"), store.plan, store.stopping()
+    level = 0.95 if stopping is None else float(stopping["level"])
+    correct, mask, blocks = outcomes.correct, outcomes.mask, outcomes.blocks
+    scores = memorization_score(correct, mask)
+    low, high = memorization_interval(correct, mask, level)
+    spread = prevalence(correct, mask, threshold=MEMORIZED, blocks=blocks, level=level)
+    tested = next((split for split in store.splits() if split.startswith(("test", "val"))), None)
+    summary: dict[str, Any] = {
+        "n_models": len(ids),
+        "n_examples": plan.n_examples,
+        "n_units": plan.n_units,
+        "unit_level": plan.units is not None,
+        "design": plan.design,
+        "subset_fraction": plan.subset_fraction,
+        "level": level,
+        "interval_method": interval_method(correct),
+        "worst_case_standard_error": worst_case_standard_error(len(ids), plan.subset_fraction),
+        "mean_score": _mean(scores.score),
+        "fit": _fit(scores),
+        "arms": _arms(scores, plan, len(ids)),
+        "histogram": _histogram(scores.score),
+        "reliability": asdict(reliability(correct, mask, blocks=blocks)),
+        "prevalence": asdict(spread),
+        "top": _top(scores, low, high, outcomes, examples),
+        "by_class": _by_class(outcomes, examples, scores, level),
+        "by_group": {name: _by_group(outcomes, group, scores, level) for name, group in examples.groups.items()},
+        "influence": describe_influence(store, outcomes, scores.score, tested),
+        "near_duplicates": describe_duplicates(outcomes),
+        "adjustment": _adjustment(correct, mask),
+        "stopping": stopping,
+        "n_diverged_models": int((outcomes.prediction == -1).all(axis=1).sum()) if correct.dtype == bool else 0,
+        "notes": list(store.manifest.notes),
+    }
+    return MemorizationResult(
+        scores.score,
+        low,
+        high,
+        scores.in_accuracy,
+        scores.out_accuracy,
+        scores.n_in,
+        scores.n_out,
+        outcomes.labels,
+        examples.groups,
+        summary,
+    )
+
+
+def _fit(scores: MemorizationScore) -> dict[str, Any]:
+    known = scores.in_accuracy[~np.isnan(scores.in_accuracy)]
+    n_not_fitted = int((known < NOT_FITTED_BELOW).sum())
+    share = n_not_fitted / len(known) if len(known) else float("nan")
+    status: FitStatus = "not fitted"
+    if share <= _FITTED_SHARE:
+        status = "fitted"
+    elif share <= _PARTLY_FITTED_SHARE:
+        status = "partly fitted"
+    return {
+        "status": status,
+        "in_accuracy": _mean(known),
+        "in_accuracy_quantiles": {str(q): float(np.quantile(known, q)) for q in (0.01, 0.05, 0.25)} if len(known) else {},
+        "not_fitted_below": NOT_FITTED_BELOW,
+        "n_not_fitted": n_not_fitted,
+        "share_not_fitted": share,
+    }
+
+
+def _arms(scores: MemorizationScore, plan: SubsetPlan, n_models: int) -> dict[str, Any]:
+    never_in, never_out = scores.n_in == 0, scores.n_out == 0
+    by_design = np.zeros(plan.n_examples, dtype=bool)
+    if plan.canaries is not None:
+        coin = np.zeros(plan.n_examples, dtype=bool)
+        coin[plan.canaries] = True
+        if plan.units is not None:
+            coin = np.isin(plan.units, plan.units[plan.canaries])
+        by_design = ~coin
+    n_drawn = plan.n_units if plan.canaries is None else int((~by_design).sum())
+    needed = models_for_both_arms(n_drawn, plan.subset_fraction)
+    return {
+        "n_estimable": int((~np.isnan(scores.score)).sum()),
+        "n_never_in": int((never_in & ~by_design).sum()),
+        "n_never_out": int((never_out & ~by_design).sum()),
+        "n_always_in_by_design": int(by_design.sum()),
+        "models_for_both_arms": needed,
+        "more_models": max(needed - n_models, 0) if bool(((never_in | never_out) & ~by_design).any()) else 0,
+    }
+
+
+def _histogram(score: npt.NDArray[np.float64]) -> dict[str, Any]:
+    # the small shift keeps scores such as .95 - .70 in the bin that starts at .25
+    counts, edges = np.histogram(np.clip(score[~np.isnan(score)] + 1e-12, -1, 1), bins=_BINS)
+    return {"edges": edges.round(6).tolist(), "counts": counts.tolist()}
+
+
+def _top(
+    scores: MemorizationScore,
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    outcomes: Outcomes,
+    examples: Examples,
+) -> list[dict[str, Any]]:
+    order = np.lexsort((np.arange(len(scores.score)), -np.nan_to_num(low, nan=-2), -np.nan_to_num(scores.score, nan=-2)))
+    rows = [int(i) for i in order[:_TOP] if not np.isnan(scores.score[i])]
+    return [
+        {
+            "index": i,
+            "score": float(scores.score[i]),
+            "low": float(low[i]),
+            "high": float(high[i]),
+            "in_accuracy": float(scores.in_accuracy[i]),
+            "out_accuracy": float(scores.out_accuracy[i]),
+            "n_in": int(scores.n_in[i]),
+            "n_out": int(scores.n_out[i]),
+            "label": None if outcomes.labels is None else int(outcomes.labels[i]),
+            "out_prediction": _most_common(outcomes.prediction[~outcomes.mask[:, i], i]),
+            "groups": {name: group.names[group.codes[i]] for name, group in examples.groups.items()},
+        }
+        for i in rows
+    ]
+
+
+def _most_common(predictions: npt.NDArray[np.int32]) -> int | None:
+    valid = predictions[predictions >= 0]
+    return int(np.bincount(valid).argmax()) if len(valid) else None
+
+
+def _by_class(outcomes: Outcomes, examples: Examples, scores: MemorizationScore, level: float) -> list[dict[str, Any]]:
+    if examples.labels is None or bool((examples.labels < 0).all()):
+        return []
+    values, codes = np.unique(examples.labels, return_inverse=True)
+    return _group_rows(outcomes, codes, [str(value) for value in values], scores, level)
+
+
+def _by_group(outcomes: Outcomes, group: Grouping, scores: MemorizationScore, level: float) -> list[dict[str, Any]]:
+    return _group_rows(outcomes, group.codes, list(group.names), scores, level)
+
+
+def _group_rows(
+    outcomes: Outcomes, codes: npt.NDArray[np.int64], names: list[str], scores: MemorizationScore, level: float
+) -> list[dict[str, Any]]:
+    grouped = grouped_memorization(outcomes.correct, outcomes.mask, codes, len(names), level=level, blocks=outcomes.blocks)
+    rows = []
+    for g, name in enumerate(names):
+        members = scores.score[codes == g]
+        known = members[~np.isnan(members)]
+        fitted = scores.in_accuracy[codes == g]
+        rows.append(
+            {
+                "group": name,
+                "n": int(grouped.n[g]),
+                "n_estimable": int(grouped.n_estimable[g]),
+                "mean_score": float(grouped.score[g]),
+                "low": float(grouped.low[g]),
+                "high": float(grouped.high[g]),
+                "n_memorized": int((known >= MEMORIZED - 1e-12).sum()),
+                "in_accuracy": float(grouped.in_accuracy[g]),
+                "out_accuracy": float(grouped.out_accuracy[g]),
+                "n_not_fitted": int((fitted < NOT_FITTED_BELOW).sum()),
+            }
+        )
+    return rows
+
+
+def _adjustment(correct: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    adjusted = adjusted_memorization_score(correct, mask, correct.mean(axis=1, dtype=np.float64))
+    return {"covariate": "accuracy of each model over all training examples", "gain": float(adjusted.gain)}
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

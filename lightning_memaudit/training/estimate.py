@@ -1,0 +1,104 @@
+"""What an audit will take, from a few timed steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+
+from lightning_memaudit.outcomes.store import OutcomeStore
+from lightning_memaudit.training.task import Population, probe, train_model
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+    from lightning_memaudit.data.plan import SubsetPlan
+
+__all__ = ["Estimate", "estimate"]
+
+_STEPS = 20
+_BYTES_PER_EXAMPLE = 4 + 4 + 1 + 1 / 8  # margin, loss, prediction, correct
+_OVERHEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an audit will take.
+
+    Attributes:
+        n_models: Models asked for.
+        n_missing: Models that the store lacks.
+        n_examples: Training examples.
+        seconds_per_model: Time to train and score one.
+        seconds: Time for the missing ones.
+        bytes_on_disk: Size of all shards.
+        basis: What the time rests on.
+    """
+
+    n_models: int
+    n_missing: int
+    n_examples: int
+    seconds_per_model: float
+    seconds: float
+    bytes_on_disk: int
+    basis: str
+
+
+class _StepTimer(Callback):
+    """Stops the fit after some steps and keeps the time of each."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.times.append(time.perf_counter())
+        if len(self.times) > _STEPS:
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+
+
+def estimate(population: Population, plan: SubsetPlan, n_models: int, store: OutcomeStore) -> Estimate:
+    """Time and disk that ``n_models`` will take; nothing is written to ``store``.
+
+    Args:
+        population: The prepared recipe.
+        plan: The subset plan.
+        n_models: Models asked for.
+        store: Where they would go; finished models there give their true time.
+    """
+    stored = store.model_ids() if store.exists else []
+    examples = population.examples(plan.units)
+    n_scored = sum(known.n_examples for known in examples.values())
+    n_missing = n_models - sum(k < n_models for k in stored)
+    if stored:
+        per_model = float(median(store.load(model_ids=stored[:20], fields=()).wall_seconds))
+        basis = f"{len(stored)} models that the store holds"
+    else:
+        per_model, basis = _timed(population, plan)
+    return Estimate(
+        n_models,
+        n_missing,
+        plan.n_examples,
+        per_model,
+        per_model * n_missing,
+        int(n_models * (n_scored * _BYTES_PER_EXAMPLE + _OVERHEAD_BYTES)),
+        basis,
+    )
+
+
+def _timed(population: Population, plan: SubsetPlan) -> tuple[float, str]:
+    scratch = OutcomeStore("memory://memaudit-estimate")
+    scratch.storage.clear()
+    try:
+        steps = probe(population, plan, scratch)
+        timer = _StepTimer()
+        started = time.perf_counter()
+        train_model(population, plan, 0, scratch, callbacks=[timer])
+        total = time.perf_counter() - started
+    finally:
+        scratch.storage.clear()
+    gaps = [after - before for before, after in zip(timer.times, timer.times[1:], strict=False)]
+    per_step = median(gaps) if gaps else 0.0
+    return total + per_step * max(steps - len(timer.times), 0), f"{len(timer.times)} of {steps} training steps, timed, and one scoring pass"

@@ -1,0 +1,240 @@
+"""Train and score ONE model of the population: a pure function of recipe, plan and model number."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import seed_everything
+
+from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
+from lightning_memaudit.callbacks.stop_before_training import StopBeforeTraining, StoppedBeforeTraining
+from lightning_memaudit.data.datamodule import SubsetDataModule
+from lightning_memaudit.data.randomness import preserved_randomness, seeded
+from lightning_memaudit.data.source import DataSource
+from lightning_memaudit.exceptions import ConfigurationError, MemauditError, TrainingError
+from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
+from lightning_memaudit.outcomes.identity import fixed_weights_digest
+from lightning_memaudit.outcomes.scoring import find_score_function
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+    from torch.utils.data import DataLoader, Dataset
+
+    from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.training.factories import TrainerRecipe
+
+__all__ = ["Population", "Recipe", "probe", "silenced", "train_model"]
+
+_LIGHTNING_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that makes a model of the population, but for its number.
+
+    Attributes:
+        model: Gives a fresh module.
+        data: Gives the data module.
+        trainer: Gives a fresh Trainer.
+        score_fn: Score function or its name.
+        splits: Splits to score; None takes every one.
+        groups: Groupings by name.
+        eval_dataset: Training examples as they are scored.
+        train_loader_factory: Makes training loaders that cannot be rebuilt.
+        executor: The executor that runs the recipe.
+    """
+
+    model: Callable[[], LightningModule]
+    data: Callable[[], LightningDataModule]
+    trainer: TrainerRecipe
+    score_fn: Any = "multiclass"
+    splits: Sequence[str] | None = None
+    groups: Groups | None = None
+    eval_dataset: Any = None
+    train_loader_factory: Callable[[Dataset[Any]], DataLoader[Any]] | None = None
+    executor: str = "sequential"
+
+
+@dataclass(slots=True)
+class Population:
+    """What all models of one recipe share in one process: data that were set up once, and what is known of them.
+
+    Args:
+        recipe: The recipe.
+        seed: Seed of the plan, under which the data are set up.
+    """
+
+    recipe: Recipe
+    seed: int
+    source: DataSource = field(init=False)
+    validate: bool = field(init=False, default=True)
+    initial_weights: str = field(init=False, default="")
+    _examples: dict[str, Examples] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        with seeded(self.seed):
+            datamodule = self.recipe.data()
+        self.source = DataSource(
+            datamodule,
+            seed=self.seed,
+            eval_dataset=self.recipe.eval_dataset,
+            train_loader_factory=self.recipe.train_loader_factory,
+        )
+        with silenced():
+            if datamodule.trainer is None:
+                datamodule.trainer = self.recipe.trainer.make(extra=[], validate=True)
+            self.source.prepare_data()
+            self.source.setup("fit")
+        self.initial_weights = self._fixed_weights()
+
+    def examples(self, units: npt.NDArray[np.int64] | None = None) -> Mapping[str, Examples]:
+        """The examples of every split, read once."""
+        if not self._examples:
+            score_fn = find_score_function(self.recipe.score_fn)
+            for split, loader in self.source.scoring_loaders(self.recipe.splits).items():
+                with seeded(self.seed):
+                    self._examples[split] = describe_examples(
+                        loader, score_fn, split=split, groups=self.recipe.groups, units=units if split == "train" else None
+                    )
+        return self._examples
+
+    def _fixed_weights(self) -> str:
+        modules = []
+        for seed in (self.seed, self.seed + 1):
+            with seeded(seed):
+                modules.append(self.recipe.model())
+        first, second = modules
+        shared = {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
+        if first is second or shared:
+            raise ConfigurationError(
+                "model: the callable returns the same module (or shared parameters) each time, so that models would go on from "
+                "each other's weights; build a new one in it, or pass the instance with init='copy'"
+            )
+        return fixed_weights_digest(first, second)
+
+
+def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str] = ()) -> int:
+    """Build model 0 up to its first step, and open the store or refuse to mix; the number of steps a model takes.
+
+    Raises:
+        MismatchError: The store belongs to something else.
+        TrainingError: The user's code failed.
+    """
+    stop = StopBeforeTraining()
+    first = next(k for k in range(1000) if plan.mask(k).any())
+    recorder = _recorder(population, plan, store, treatment="baseline", notes=notes)
+    with _one_model(first):
+        trainer = _fit(population, plan, first, [recorder, stop], validate=True)
+    population.validate = _monitors_validation(trainer)
+    return int(trainer.estimated_stepping_batches)
+
+
+def train_model(
+    population: Population,
+    plan: SubsetPlan,
+    model_id: int,
+    store: OutcomeStore,
+    *,
+    treatment: str = "baseline",
+    notes: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
+    """Train and score one model and write its shard.
+
+    Args:
+        population: Shared by all models in this process.
+        plan: The subset plan.
+        model_id: Which model.
+        store: Where its shard goes.
+        treatment: The arm of the shard.
+        notes: For the manifest.
+        callbacks: Attached besides the user's own.
+
+    Raises:
+        TrainingError: The user's code failed; what is stored is kept.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    recorder = _recorder(population, plan, store, treatment=treatment, notes=notes)
+    with _one_model(model_id):
+        return _fit(population, plan, model_id, [*callbacks, recorder], validate=population.validate)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep Lightning's own messages of a subset model out of sight."""
+    loggers = [logging.getLogger(name) for name in _LIGHTNING_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)\b.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _recorder(population: Population, plan: SubsetPlan, store: OutcomeStore, *, treatment: str, notes: Sequence[str]) -> OutcomeRecorder:
+    return OutcomeRecorder(
+        store,
+        score_fn=population.recipe.score_fn,
+        splits=population.recipe.splits,
+        treatment=treatment,
+        examples=population.examples(plan.units),
+        initial_weights=population.initial_weights,
+        executor=population.recipe.executor,
+        notes=notes,
+    )
+
+
+def _fit(
+    population: Population, plan: SubsetPlan, model_id: int, callbacks: list[Callback], *, validate: bool
+) -> Trainer:
+    handler = signal.getsignal(signal.SIGINT)
+    with preserved_randomness(), silenced():
+        trainer = population.recipe.trainer.make(extra=callbacks, validate=validate)
+        seed_everything(plan.model_seed(model_id), verbose=False)
+        pl_module = population.recipe.model()
+        try:
+            trainer.fit(pl_module, datamodule=SubsetDataModule(population.source, plan, model_id))
+        except StoppedBeforeTraining:
+            pass
+        except SystemExit:
+            if trainer.interrupted:  # Lightning ends the process on Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, handler)
+    return trainer
+
+
+@contextmanager
+def _one_model(model_id: int) -> Iterator[None]:
+    try:
+        yield
+    except MemauditError:
+        raise
+    except Exception as error:
+        raise TrainingError(
+            f"model {model_id} failed in your code: {type(error).__name__}: {error}. What is stored is kept; mend it and run "
+            "again (--debug shows where)"
+        ) from error
+
+
+def _monitors_validation(trainer: Trainer) -> bool:
+    callbacks = any(getattr(callback, "monitor", None) is not None for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return callbacks or any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)

@@ -1,0 +1,66 @@
+"""Conversion and shape checks: every message names the argument, what was wrong and what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional import checks
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[1, 0]],
+        np.array([[1, 0]], dtype=np.uint8),
+        torch.tensor([[1, 0]]),
+        torch.tensor([[1.0, 0.0]], requires_grad=True),
+    ],
+)
+def test_as_array_accepts_what_users_have(value) -> None:
+    array = checks.as_array(value, name="x", ndim=2)
+    assert array.dtype == np.float64
+    assert array.tolist() == [[1.0, 0.0]]
+
+
+def test_as_array_keeps_type_and_takes_bfloat16() -> None:
+    assert checks.as_array(np.array([True]), name="x", dtype=None).dtype == np.bool_
+    assert checks.as_array(torch.ones(2, dtype=torch.bfloat16), name="x", dtype=None).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: checks.as_array(["a"], name="groups"), ["groups", "numbers"]),
+        (lambda: checks.as_array([[1], [1, 2]], name="x"), ["x", "array of numbers"]),
+        (lambda: checks.as_array([1, 2], name="correct", ndim=2), ["correct", "2 dimension", "(2,)"]),
+        (lambda: checks.as_correct(np.ones((1, 3))), ["correct", "at least 2 models", "(1, 3)"]),
+        (lambda: checks.as_correct([[0.0, 1.5], [0, 0]]), ["correct", "[0, 1]", "1.5"]),
+        (lambda: checks.as_outcomes(np.ones((3, 2)), np.ones((3, 4))), ["mask", "(3, 2)", "(3, 4)"]),
+        (lambda: checks.as_mask([[2, 0]], n_models=1), ["mask", "boolean or 0/1"]),
+        (lambda: checks.as_indices([0, 1], name="groups", size=3), ["groups", "3 entries", "(2,)"]),
+        (lambda: checks.as_indices([0.5], name="groups", size=1), ["groups", "whole numbers"]),
+        (lambda: checks.as_indices([np.nan], name="groups", size=1), ["groups", "whole numbers"]),
+        (lambda: checks.as_indices([0, 5], name="groups", size=2, upper=3), ["groups", "[0, 3)", "0 to 5"]),
+        (lambda: checks.as_blocks([1, 1], 2), ["blocks", "at least 2"]),
+        (lambda: checks.as_probability(1.0, name="level"), ["level", "between 0 and 1", "1.0"]),
+        (lambda: checks.as_positive_int(0, name="top_k"), ["top_k", "at least 1", "0"]),
+        (lambda: checks.as_positive_int(True, name="top_k"), ["top_k", "True"]),
+    ],
+)
+def test_messages_name_the_argument(call, words) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        call()
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_nan_is_allowed_in_correct() -> None:
+    assert np.isnan(checks.as_correct([[np.nan, 1.0], [np.nan, 0.0]])).sum() == 2
+
+
+def test_fractional_is_told_from_binary() -> None:
+    assert not checks.is_fractional(np.array([[0, 1]]))
+    assert not checks.is_fractional(np.array([[0.0, 1.0, np.nan]]))
+    assert checks.is_fractional(np.array([[0.25]]))
