@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.data.plan import Design, SubsetPlan
@@ -12,9 +12,9 @@ from lightning_memaudit.functional.stopping import Reliable, Settled, reached
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.audit_report import AuditReport
+from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.executors import find_executor
 from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
-from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.task import Population, Recipe, probe
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ class Audit:
         with _Progress(total, total - len(missing), self.store.url, shown=progress) as bar:
             for stage in stages:
                 todo = [k for k in range(stage) if k in missing]
-                for model_id in self._executor(self._prepared(), self.plan, todo, self.store, notes=self._recipe.trainer.notes):
+                for model_id in self._executor(
+                    self._prepared(), self.plan, todo, self.store, notes=self._recipe.trainer.notes
+                ):
                     missing.discard(model_id)
                     trained += 1
                     bar.advance()
@@ -227,7 +229,7 @@ class _Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.close()
         if kind is KeyboardInterrupt:
-            print(  # noqa: T201
+            print(
                 f"\nStopped. {self._bar.n} of {self._bar.total} models are stored in {self._url}; run again to go on.",
                 file=sys.stderr,
             )
@@ -235,7 +237,9 @@ class _Progress:
 
 def _checked_count(n_models: Any) -> int:
     if isinstance(n_models, bool) or not isinstance(n_models, int) or n_models < 2:
-        raise ArgumentError(f"n_models={n_models!r}: at least 2 models are needed to have an example in one and out of another")
+        raise ArgumentError(
+            f"n_models={n_models!r}: at least 2 models are needed to have an example in one and out of another"
+        )
     return n_models
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from lightning_memaudit.outcomes.store import OutcomeStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -113,8 +112,10 @@ class OutcomeRecorder(Callback):
                 f"strategy={type(trainer.strategy).__name__}: no rank holds the whole model, which scoring needs; use one device "
                 "a model, or DDP"
             )
-        if trainer.fast_dev_run or trainer.overfit_batches:
-            raise ConfigurationError("fast_dev_run and overfit_batches train on a handful of batches; leave them out of an audit")
+        if trainer.fast_dev_run or trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise ConfigurationError(
+                "fast_dev_run and overfit_batches train on a handful of batches; leave them out of an audit"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the store, or refuse to mix this run with what is in it."""
@@ -169,7 +170,9 @@ class OutcomeRecorder(Callback):
             for name in ("plan", "model_id"):
                 ours, theirs = getattr(self, name), getattr(datamodule, name)
                 if ours is not None and getattr(ours, "digest", ours) != getattr(theirs, "digest", theirs):
-                    raise ArgumentError(f"{name}: OutcomeRecorder was given another {name} than the SubsetDataModule; leave it out")
+                    raise ArgumentError(
+                        f"{name}: OutcomeRecorder was given another {name} than the SubsetDataModule; leave it out"
+                    )
             return datamodule.plan, datamodule.model_id, datamodule.source.scoring_loaders(self.splits)
         if self.plan is None or self.model_id is None:
             raise ArgumentError(
@@ -203,9 +206,9 @@ def _loaders_of_subset(
 ) -> dict[str, DataLoader[Any]]:
     """Scoring loaders when the user took the subset herself: its parent data set, and the validation loader."""
     loader = trainer.train_dataloader
-    dataset = loader.dataset if isinstance(loader, DataLoader) else None
     rows = np.flatnonzero(plan.mask(model_id))
-    if not isinstance(dataset, Subset) or not np.array_equal(np.sort(np.asarray(dataset.indices)), rows):
+    dataset = getattr(loader, "dataset", None)
+    if not isinstance(loader, DataLoader) or not isinstance(dataset, Subset) or not np.array_equal(np.sort(np.asarray(dataset.indices)), rows):
         raise ArgumentError(
             f"model_id={model_id}: the training loader is not over torch.utils.data.Subset(dataset, indices) with the plan's "
             f"{len(rows)} rows; take them from plan.mask(model_id), or let SubsetDataModule do it"
@@ -216,7 +219,9 @@ def _loaders_of_subset(
         loaders["val"] = sequential_loader(validation, validation.dataset)
     unknown = [split for split in splits or () if split not in loaders]
     if unknown:
-        raise ArgumentError(f"splits={list(splits or ())!r}: without SubsetDataModule only {', '.join(loaders)} can be scored")
+        raise ArgumentError(
+            f"splits={list(splits or ())!r}: without SubsetDataModule only {', '.join(loaders)} can be scored"
+        )
     return {split: loaders[split] for split in splits} if splits else loaders
 
 

@@ -88,7 +88,9 @@ class AuditConfig(LightningCLI):
         parser.add_class_arguments(AuditSettings, "audit")
         parser.add_argument("--store", type=str | None, default=None, help="Overrides audit.store.")
         parser.add_argument("--n-models", type=int | None, default=None, help="Overrides audit.n_models.")
-        parser.add_argument("--out", type=str | None, default=None, help="Folder for the report; <store>/report by default.")
+        parser.add_argument(
+            "--out", type=str | None, default=None, help="Folder for the report; <store>/report by default."
+        )
         parser.add_argument("--dry-run", action="store_true", help="Estimate models, time and disk; record nothing.")
         parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
 
@@ -181,7 +183,11 @@ def _plain_config(path: str) -> str:
         raise ConfigurationError(f"--config {path}: a mapping with model, data, trainer and audit is needed")
     lifted = {**{key: value for key, value in content.items() if key != "fit"}, **(content.get("fit") or {})}
     if lifted.get("ckpt_path"):
-        warnings.warn(f"ckpt_path={lifted['ckpt_path']!r} left out: every model of an audit starts anew", UserWarning, stacklevel=2)
+        warnings.warn(
+            f"ckpt_path={lifted['ckpt_path']!r} left out: every model of an audit starts anew",
+            UserWarning,
+            stacklevel=2,
+        )
     kept = {key: value for key, value in lifted.items() if key not in _LIGHTNING_ONLY}
     return path if kept == content else json.dumps(kept)
 

@@ -57,7 +57,9 @@ class Digits(TensorDataset):
         rare: Classes that were thinned out.
     """
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, true_labels: torch.Tensor, rare: tuple[int, ...]) -> None:
+    def __init__(
+        self, images: torch.Tensor, labels: torch.Tensor, true_labels: torch.Tensor, rare: tuple[int, ...]
+    ) -> None:
         super().__init__(images, labels)
         self.frequency = ["rare" if int(label) in rare else "common" for label in true_labels]
         self.annotation = [
@@ -99,7 +101,9 @@ class LongTailedDigits(LightningDataModule):
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
-            raise ConfigurationError("the digits come with scikit-learn: pip install 'lightning-memaudit[demo]'") from error
+            raise ConfigurationError(
+                "the digits come with scikit-learn: pip install 'lightning-memaudit[demo]'"
+            ) from error
         bunch: Any = load_digits()
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(len(bunch.target))
@@ -113,7 +117,7 @@ class LongTailedDigits(LightningDataModule):
         labels = truth.clone()
         common = train[~np.isin(bunch.target[train], self.rare)]
         for row in rng.choice(common, size=self.n_wrong, replace=False):
-            labels[row] = int((truth[row] + rng.integers(1, 10)) % 10)
+            labels[row] = (int(truth[row]) + int(rng.integers(1, 10))) % 10
         self.train_data = Digits(images[train], labels[train], truth[train], self.rare)
         self.test_data = Digits(images[test], truth[test], truth[test], self.rare)
 

@@ -22,9 +22,16 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
-    parser = ArgumentParser(prog="memaudit export", description="Write memorization scores of every example, one row each.")
+    parser = ArgumentParser(
+        prog="memaudit export", description="Write memorization scores of every example, one row each."
+    )
     parser.add_argument("store", type=str, help="Folder or URL of the store.")
-    parser.add_argument("--out", type=str, default="memorization.csv", help="File to write: .csv, or .parquet (needs pandas and pyarrow).")
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="memorization.csv",
+        help="File to write: .csv, or .parquet (needs pandas and pyarrow).",
+    )
     options = parser.parse_args(arguments)
     columns = memorization_section(OutcomeStore(options.store)).columns()
     folder, _, name = options.out.rpartition("/")
@@ -45,7 +52,9 @@ def _table(columns: Mapping[str, Any], name: str) -> bytes:
             import pandas as pd
             import pyarrow  # noqa: F401
         except ImportError as error:
-            raise ConfigurationError("--out: Parquet needs pip install 'lightning-memaudit[frames]'; .csv needs nothing") from error
+            raise ConfigurationError(
+                "--out: Parquet needs pip install 'lightning-memaudit[frames]'; .csv needs nothing"
+            ) from error
         file = io.BytesIO()
         pd.DataFrame(dict(columns)).to_parquet(file, index=False)
         return file.getvalue()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_memaudit.exceptions import MemauditError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["EXIT_INTERRUPTED", "main"]
 
@@ -42,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE + _EXITS, end="")  # noqa: T201
+        print(_USAGE + _EXITS, end="")
         return 0 if arguments else EXIT_ARGUMENTS
     if arguments[0] == "--version":
         from lightning_memaudit.outcomes.manifest import library_versions
 
-        print(library_versions()["lightning-memaudit"])  # noqa: T201
+        print(library_versions()["lightning-memaudit"])
         return 0
     command, *rest = arguments
     if command not in _COMMANDS:
@@ -72,5 +75,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"memaudit: {message}", file=sys.stderr)  # noqa: T201
+    print(f"memaudit: {message}", file=sys.stderr)
     return code

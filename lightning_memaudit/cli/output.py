@@ -13,7 +13,7 @@ __all__ = ["duration", "megabytes", "say", "write_report"]
 
 def say(text: str) -> None:
     """Print to standard output."""
-    print(text, flush=True)  # noqa: T201
+    print(text, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,13 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
-    parser = ArgumentParser(prog="memaudit report", description="Write report.json, report.md and figures from a store.")
+    parser = ArgumentParser(
+        prog="memaudit report", description="Write report.json, report.md and figures from a store."
+    )
     parser.add_argument("store", type=str, help="Folder or URL of the store.")
-    parser.add_argument("--out", type=str | None, default=None, help="Folder for the report; <store>/report by default.")
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="Folder for the report; <store>/report by default."
+    )
     options = parser.parse_args(arguments)
     store = OutcomeStore(options.store)
     write_report(AuditReport.from_store(store), store, options.out)

@@ -90,11 +90,15 @@ class SubsetDataModule(LightningDataModule):
         self.indices: npt.NDArray[np.int64] = np.flatnonzero(plan.mask(model_id))
         base = self.source.datamodule
         self.prepare_data_per_node = base.prepare_data_per_node
-        self.allow_zero_length_dataloader_with_multiple_devices = base.allow_zero_length_dataloader_with_multiple_devices
+        self.allow_zero_length_dataloader_with_multiple_devices = (
+            base.allow_zero_length_dataloader_with_multiple_devices
+        )
         for name in _FORWARDED:  # bound methods of the base, so that Lightning still sees which hooks the user overrode
             setattr(self, name, getattr(base, name))
         if not len(self.indices):
-            raise ArgumentError(f"model_id={model_id}: its subset is empty (design={plan.design!r}); leave this model out")
+            raise ArgumentError(
+                f"model_id={model_id}: its subset is empty (design={plan.design!r}); leave this model out"
+            )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "source" not in self.__dict__:

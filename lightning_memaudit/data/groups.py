@@ -54,7 +54,9 @@ def grouping(values: Any, *, name: str, n_examples: int) -> Grouping:
         values = values.detach().cpu().numpy()
     items = list(values.tolist() if isinstance(values, np.ndarray) else values)
     if len(items) != n_examples or any(isinstance(item, list | tuple | dict) for item in items):
-        raise ArgumentError(f"groups[{name!r}] has {len(items)} entries: one value for each of the {n_examples} examples")
+        raise ArgumentError(
+            f"groups[{name!r}] has {len(items)} entries: one value for each of the {n_examples} examples"
+        )
     plain = [_plain(item) for item in items]
     present = sorted({item for item in plain if item is not None}, key=_sort_key)
     code = {item: i for i, item in enumerate(present)}
@@ -65,7 +67,7 @@ def grouping(values: Any, *, name: str, n_examples: int) -> Grouping:
     return Grouping(np.array([code[item] for item in plain], dtype=np.int64), names)
 
 
-def column_of(dataset: Any, name: str) -> Any | None:
+def column_of(dataset: Any, name: str) -> Any:
     """One value per example, from an attribute or column of a data set, or None when it has none of that name.
 
     ``Subset`` and ``ConcatDataset`` (and so ``random_split``) are looked through.
@@ -88,16 +90,16 @@ def column_of(dataset: Any, name: str) -> Any | None:
     return None
 
 
-def _own_column(dataset: Any, name: str) -> Any | None:
-    value = getattr(dataset, name, None)
+def _own_column(dataset: Any, name: str) -> Any:
+    value: Any = getattr(dataset, name, None)
     if value is None and name in (getattr(dataset, "column_names", None) or ()):
         value = dataset[name]
     for frame in ("df", "frame", "data"):
-        table = getattr(dataset, frame, None)
+        table: Any = getattr(dataset, frame, None)
         if value is None and hasattr(table, "columns") and name in table.columns:
             value = table[name]
     is_column = hasattr(value, "__len__") and not isinstance(value, str | bytes | Mapping) and not callable(value)
-    return value if is_column and len(value) == len(dataset) else None  # type: ignore[arg-type]
+    return value if is_column and len(value) == len(dataset) else None
 
 
 def _item(column: Sequence[Any] | Any, i: int) -> Any:

@@ -258,7 +258,9 @@ def _check_scalars(plan: SubsetPlan) -> None:
         raise ArgumentError(f"subset_fraction={fraction!r}: a number strictly between 0 and 1 is needed")
     object.__setattr__(plan, "subset_fraction", float(fraction))
     if plan.design == "paired" and fraction != 0.5:
-        raise ArgumentError(f"subset_fraction={fraction}: design='paired' splits in halves, so pass subset_fraction=0.5")
+        raise ArgumentError(
+            f"subset_fraction={fraction}: design='paired' splits in halves, so pass subset_fraction=0.5"
+        )
     if plan.design == "canaries" and fraction not in (0.5, _DEFAULT_FRACTION):
         raise ArgumentError(f"subset_fraction={fraction}: canaries are fair coins, so leave it out or pass 0.5")
 
@@ -281,7 +283,9 @@ def _row_numbers(value: npt.ArrayLike | None, n_examples: int) -> npt.NDArray[np
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
         raise ArgumentError(f"canaries: a list of row numbers or bool[{n_examples}] is needed, at least one row")
     if array.min() < 0 or array.max() >= n_examples:
-        raise ArgumentError(f"canaries: row numbers must be in [0, {n_examples}), and {array.min()}..{array.max()} was given")
+        raise ArgumentError(
+            f"canaries: row numbers must be in [0, {n_examples}), and {array.min()}..{array.max()} was given"
+        )
     return np.unique(array).astype(np.int64)
 
 
@@ -290,4 +294,6 @@ def _encode(array: npt.NDArray[np.int64] | None) -> str | None:
 
 
 def _decode(text: str | None) -> npt.NDArray[np.int64] | None:
-    return None if text is None else np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i8").astype(np.int64)
+    return (
+        None if text is None else np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i8").astype(np.int64)
+    )

@@ -143,7 +143,7 @@ class DataSource:
         if callable(self._eval_dataset) and not isinstance(self._eval_dataset, Dataset):
             with seeded(self.seed):
                 return self._eval_dataset(self.datamodule)
-        return self._eval_dataset  # type: ignore[return-value]
+        return self._eval_dataset
 
     def _call(self, name: str) -> Any:
         with seeded(self.seed):

@@ -102,8 +102,8 @@ def false_discovery_rate(
     """Estimate the false discovery rate of influence by permuting masks against outcomes.
 
     Rows of the mask are dealt anew to the models, all columns together, so that columns stay as dependent as they are.
-    For ``"given-out"`` and ``"mutual"`` only the mask of i is dealt anew: which models have j out stays as it was, since
-    outcomes on j do depend on it. All pairs are taken as null, so the rate is conservative where many are not.
+    For ``"given-out"`` and ``"mutual"`` only the mask of i is dealt anew: which models have j out stays as it was,
+    since outcomes on j do depend on it. All pairs are taken as null, so the rate is conservative where many are not.
     The cost is that of ``n_permutations + 1`` influence matrices.
 
     Args:
@@ -151,6 +151,8 @@ def false_discovery_rate(
     grid = (
         np.arange(0.05, 1.001, 0.05) if thresholds is None else np.sort(as_array(thresholds, name="thresholds", ndim=1))
     )
+    if len(grid) == 0:
+        raise ArgumentError("thresholds must hold at least one value, got none; pass for instance [0.15, 0.25].")
     n_permutations = as_positive_int(n_permutations, name="n_permutations")
     min_models, block = as_positive_int(min_models, name="min_models"), as_positive_int(block, name="block")
     rng = np.random.default_rng(seed)

@@ -78,9 +78,9 @@ def influence(
 ) -> Dense | InfluencePairs:
     """Influence of every train example on every test example (Feldman and Zhang 2020, equation 2).
 
-    ``infl_ij = C_ij / n_in_i - (S_j - C_ij) / n_out_i`` with ``C = mask.T @ correct_test`` and ``S`` its column sums, so
-    one exact product of counts serves both arms. Blocks have at most ``block`` rows and about four million cells:
-    beyond the arguments (and a dense result) it takes about 150 MB, plus 8 bytes × M × ``block``.
+    ``infl_ij = C_ij / n_in_i - (S_j - C_ij) / n_out_i`` with ``C = mask.T @ correct_test`` and ``S`` the column sums of
+    ``correct_test``, so one exact product of counts serves both arms. Blocks have at most ``block`` rows and about four
+    million cells: beyond the arguments (and a dense result) it takes about 150 MB, plus 8 bytes × M × ``block``.
 
     Args:
         correct_test: Outcomes on the test examples [M, n_test] in [0, 1].
@@ -158,8 +158,8 @@ def influence_given_out(
 ) -> Dense | InfluencePairs:
     """Influence of train example i on train example j among the models with j out.
 
-    A train example is mostly right whenever it is in, which hides what others do for it: exact duplicates at r = .7 show
-    .30 over all models and 1.00 given j out. Two products of counts a block; memory as for ``influence``, twice over.
+    A train example is mostly right whenever it is in, which hides what others do for it: exact duplicates at r = .7
+    show .30 over all models and 1.00 given j out. Two products of counts a block; memory as ``influence``, twice over.
 
     Args:
         correct: Outcomes on the train examples [M, n] in [0, 1].
@@ -186,7 +186,9 @@ def influence_given_out(
     checked, inside = as_outcomes(correct, mask)
     outcomes = binary_or_float(checked)
     values = given_out_values(outcomes, inside, inside, min_models=as_positive_int(min_models, name="min_models"))
-    return _dense_or_pairs(values, inside.shape, top_k=top_k, threshold=threshold, block=block, out=out)
+    return _dense_or_pairs(
+        values, (inside.shape[1], inside.shape[1]), top_k=top_k, threshold=threshold, block=block, out=out
+    )
 
 
 def high_influence_pairs(
@@ -268,7 +270,7 @@ def minimum_detectable_influence(
 
     Example:
         >>> print(f"{minimum_detectable_influence(1400, 600, 5_000_000):.3f}")
-        0.158
+        0.157
     """
     tests = as_positive_int(n_tests, name="n_tests")
     tail = as_probability(level, name="level") / tests
@@ -308,7 +310,7 @@ def _worst_case_error(n_in: float, n_out: float) -> float:
 
 def _dense_or_pairs(
     values: Values,
-    shape: tuple[int, ...],
+    shape: tuple[int, int],
     *,
     top_k: int | None,
     threshold: float | None,

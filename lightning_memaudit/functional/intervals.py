@@ -137,10 +137,20 @@ def wald_difference(k1: Array, n1: Array, k2: Array, n2: Array, *, level: float 
     return _clip(p1 - p2 - half, p1 - p2 + half, -1.0)
 
 
-def agresti_caffo(k1: Array, n1: Array, k2: Array, n2: Array, *, level: float = 0.95) -> Interval:
+def agresti_caffo(
+    k1: Array,
+    n1: Array,
+    k2: Array,
+    n2: Array,
+    *,
+    level: float = 0.95,
+    pseudo_counts: Literal["one", "level"] = "one",
+) -> Interval:
     """Interval of p1 − p2 with one success and one failure added to each sample (Agresti and Caffo 2000).
 
-    The default of this package: over the law of the subset designs a nominal 95 % covers at least .937.
+    The default of this package: over the law of the subset designs a nominal 95 % covers at least .937. One is right
+    for 95 % and too little far above it: at a nominal 99.99 % and 50 models it misses .001 at p1 = .99, p2 = .74.
+    ``pseudo_counts="level"`` adds max(1, z²/4) instead, which is the same up to 95 % and wider beyond.
 
     Args:
         k1: Successes of the first sample, any shape.
@@ -148,21 +158,27 @@ def agresti_caffo(k1: Array, n1: Array, k2: Array, n2: Array, *, level: float = 
         k2: Successes of the second sample.
         n2: Trials of the second sample.
         level: Two-sided confidence level.
+        pseudo_counts: ``"one"``, as published, or ``"level"``.
 
     Returns:
         ``(low, high)`` in [−1, 1], float64; NaN where a sample is empty.
 
     Raises:
-        ArgumentError: Counts are negative, successes exceed trials, or ``level`` is not in (0, 1).
+        ArgumentError: Counts are negative, successes exceed trials, or an option is out of range.
 
     Example:
         >>> low, high = agresti_caffo(45, 50, 30, 50)
         >>> print(f"{low:.4f} {high:.4f}")
         0.1293 0.4476
     """
+    if pseudo_counts not in ("one", "level"):
+        raise ArgumentError(f"pseudo_counts must be 'one' or 'level', got {pseudo_counts!r}; pass one of them.")
     a1, t1, a2, t2 = _two_samples(k1, n1, k2, n2)
-    p1, p2 = (a1 + 1) / (t1 + 2), (a2 + 1) / (t2 + 2)
-    half = _z(level) * np.sqrt(p1 * (1 - p1) / (t1 + 2) + p2 * (1 - p2) / (t2 + 2))
+    z = _z(level)
+    extra = 1.0 if pseudo_counts == "one" else max(1.0, z**2 / 4)
+    size1, size2 = t1 + 2 * extra, t2 + 2 * extra
+    p1, p2 = (a1 + extra) / size1, (a2 + extra) / size2
+    half = z * np.sqrt(p1 * (1 - p1) / size1 + p2 * (1 - p2) / size2)
     return _clip(p1 - p2 - half, p1 - p2 + half, -1.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,10 +24,12 @@ from lightning_memaudit.functional.checks import (
     as_probability,
     is_fractional,
 )
-from lightning_memaudit.functional.intervals import agresti_caffo, newcombe, wald_difference, welch_floor
+from lightning_memaudit.functional.intervals import Interval, agresti_caffo, newcombe, wald_difference, welch_floor
 from lightning_memaudit.functional.reliability import split_half_reliability
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 __all__ = [
@@ -43,8 +46,13 @@ __all__ = [
     "worst_case_standard_error",
 ]
 
-IntervalMethod = Literal["agresti-caffo", "newcombe", "wald"]
-_METHODS = {"agresti-caffo": agresti_caffo, "newcombe": newcombe, "wald": wald_difference}
+IntervalMethod = Literal["agresti-caffo", "agresti-caffo-level", "newcombe", "wald"]
+_METHODS: dict[str, Callable[..., Interval]] = {
+    "agresti-caffo": agresti_caffo,
+    "agresti-caffo-level": partial(agresti_caffo, pseudo_counts="level"),
+    "newcombe": newcombe,
+    "wald": wald_difference,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,8 @@ def memorization_interval(
         correct: Outcomes [M, n] in [0, 1].
         mask: Membership [M, n].
         level: Two-sided confidence level of each interval by itself.
-        method: ``"agresti-caffo"``, ``"newcombe"`` or ``"wald"``.
+        method: ``"agresti-caffo"``, ``"agresti-caffo-level"`` (for levels far above .95, such as those of
+            ``stopping.spending``), ``"newcombe"`` or ``"wald"``.
 
     Returns:
         ``(low, high)``, float64[n] in [−1, 1]; NaN where an arm has no model.

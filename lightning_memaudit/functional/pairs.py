@@ -283,7 +283,7 @@ def select_pairs(
         else:
             kept = _largest(_join([kept, new]), top_k)
     train, test, value = _join([*done, kept])
-    order = np.lexsort((train, test, -value))
+    order = np.lexsort((test, train, -value))
     return InfluencePairs(train[order], test[order], value[order])
 
 

@@ -61,7 +61,7 @@ class Examples:
             arrays[f"group_{i}_codes"] = group.codes
             arrays[f"group_{i}_names"] = np.array(group.names, dtype=np.str_)
         file = BytesIO()
-        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, allow_pickle=False, **arrays)
         return file.getvalue()
 
     @classmethod
@@ -73,9 +73,7 @@ class Examples:
             str(name): Grouping(arrays[f"group_{i}_codes"], tuple(map(str, arrays[f"group_{i}_names"])))
             for i, name in enumerate(arrays["group_names"])
         }
-        return cls(
-            int(arrays["n_examples"]), arrays.get("labels"), groups, arrays.get("units"), arrays.get("previews")
-        )
+        return cls(int(arrays["n_examples"]), arrays.get("labels"), groups, arrays.get("units"), arrays.get("previews"))
 
 
 def describe_examples(
@@ -170,7 +168,9 @@ def _group(
     values: Any = key
     if isinstance(key, Mapping):
         if split not in key:
-            raise ArgumentError(f"groups[{name!r}] has no values for split {split!r}; it has {', '.join(map(str, key))}")
+            raise ArgumentError(
+                f"groups[{name!r}] has no values for split {split!r}; it has {', '.join(map(str, key))}"
+            )
         values = key[split]
     elif isinstance(key, str):
         values = labels if key == "label" else columns.get(key, column_of(dataset, key))
@@ -220,7 +220,9 @@ def _content(sample: Any) -> bytes:
         sample = (sample.float() if sample.dtype == torch.bfloat16 else sample).numpy()
     if isinstance(sample, np.ndarray | np.generic):
         array = np.ascontiguousarray(sample)
-        return f"{array.dtype.str}{array.shape}".encode() + (repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
+        return f"{array.dtype.str}{array.shape}".encode() + (
+            repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+        )
     if isinstance(sample, str | bytes | int | float | bool | None):
         return repr(sample).encode()
     if isinstance(sample, Mapping):

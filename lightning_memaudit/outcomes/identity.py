@@ -56,7 +56,7 @@ def canonical(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {"class": _name(type(value)), **canonical(fields)}
-    return _name(value if isinstance(value, type | Callable) else type(value))  # type: ignore[arg-type]
+    return _name(value if isinstance(value, type | Callable) else type(value))
 
 
 def describe_model(pl_module: LightningModule, *, initial_weights: str | None = None) -> dict[str, Any]:
@@ -69,7 +69,11 @@ def describe_model(pl_module: LightningModule, *, initial_weights: str | None = 
     return {
         "class": _name(type(pl_module)),
         "hparams": canonical(dict(getattr(pl_module, "hparams_initial", {}))),
-        "layers": {name: module.extra_repr() for name, module in pl_module.named_modules() if name and not list(module.children())},
+        "layers": {
+            name: module.extra_repr()
+            for name, module in pl_module.named_modules()
+            if name and not list(module.children())
+        },
         "types": {name: type(module).__name__ for name, module in pl_module.named_modules() if name},
         "parameters": {
             name: [*map(int, tensor.shape), str(tensor.dtype), bool(tensor.requires_grad)]
@@ -135,7 +139,11 @@ def _describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {
         "class": type(optimizer).__name__,
         "groups": [
-            {key: canonical(value) for key, value in group.items() if key not in _SPEED_ONLY | {"params", "param_names"}}
+            {
+                key: canonical(value)
+                for key, value in group.items()
+                if key not in _SPEED_ONLY | {"params", "param_names"}
+            }
             | {"n_parameters": len(group["params"])}
             for group in optimizer.param_groups
         ],

@@ -95,7 +95,9 @@ class Manifest:
                     state["versions"],
                 )
         except (ValueError, KeyError, TypeError) as error:
-            raise CorruptShardError(f"store={url!r}: manifest.json cannot be read ({error}); restore it from a copy") from error
+            raise CorruptShardError(
+                f"store={url!r}: manifest.json cannot be read ({error}); restore it from a copy"
+            ) from error
         raise MismatchError(
             f"store={url!r} is of schema {state['schema']} and this version reads schema {SCHEMA}; use another --store, or the "
             f"lightning_memaudit that wrote it ({state.get('versions', {}).get('lightning-memaudit', 'unknown')})"
@@ -137,7 +139,9 @@ def _comparable(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dic
 def _changes(ours: Any, theirs: Any, path: str = "") -> list[str]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = sorted({*ours, *theirs})
-        return [change for key in keys for change in _changes(ours.get(key), theirs.get(key), f"{path}.{key}".strip("."))]
+        return [
+            change for key in keys for change in _changes(ours.get(key), theirs.get(key), f"{path}.{key}".strip("."))
+        ]
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         pairs = enumerate(zip(ours, theirs, strict=True))
         return [change for i, (a, b) in pairs for change in _changes(a, b, f"{path}[{i}]")]

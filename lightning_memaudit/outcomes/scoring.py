@@ -67,12 +67,13 @@ class Multiclass:
     Args:
         inputs: Key or position of the inputs in a batch; None looks for the usual names.
         target: Key or position of the targets; None looks for the usual names.
-        outputs: ``"logits"`` (log-probabilities are logits too), or ``"probabilities"`` of a module that ends in softmax.
+        outputs: ``"logits"`` (log-probabilities are logits too), or ``"probabilities"`` of a module that ends in softmax;
+            None takes logits and refuses what looks like probabilities.
     """
 
     inputs: str | int | None = None
     target: str | int | None = None
-    outputs: Literal["logits", "probabilities"] = "logits"
+    outputs: Literal["logits", "probabilities"] | None = None
 
     def __call__(self, pl_module: LightningModule, batch: Any) -> ExampleScores:
         """Score one batch."""
@@ -85,10 +86,10 @@ class Multiclass:
             )
         if self.outputs == "probabilities":
             logits = logits.double().clamp_min(torch.finfo(torch.float32).tiny).log()
-        elif _look_like_probabilities(logits):
+        elif self.outputs is None and _look_like_probabilities(logits):
             raise UnsupportedDataError(
-                "forward returned probabilities, whose margins and losses would be wrong as logits; pass "
-                "score_fn=scoring.Multiclass(outputs='probabilities')"
+                "forward returned what looks like probabilities, whose margins would be wrong as logits; pass "
+                "score_fn=scoring.Multiclass(outputs='probabilities'), or outputs='logits' if they are logits after all"
             )
         return multiclass_scores(logits, target)
 
@@ -121,7 +122,7 @@ class Binary:
             )
         if bool(((target != 0) & (target != 1)).any()):
             raise UnsupportedDataError(
-                f"score_fn='binary' needs targets 0 and 1, and there is {target.unique()[:5].tolist()}; soft or −1/+1 targets "
+                f"score_fn='binary' needs targets 0 and 1, and there is {sorted(set(target.tolist()))[:5]}; soft or −1/+1 targets "
                 "need your own score function"
             )
         return multiclass_scores(logits, target)
@@ -181,7 +182,7 @@ class SplitScores:
         prediction: int32[n].
     """
 
-    correct: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
+    correct: npt.NDArray[Any]
     margin: npt.NDArray[np.float32]
     loss: npt.NDArray[np.float32]
     prediction: npt.NDArray[np.int32]
@@ -316,7 +317,9 @@ def _logits(pl_module: LightningModule, batch: Any, key: str | int | None) -> to
 def _look_like_probabilities(outputs: torch.Tensor) -> bool:
     if len(outputs) < _ROWS_THAT_TELL or bool((outputs < 0).any()):
         return False
-    return bool(torch.allclose(outputs.double().sum(1), torch.ones(1, dtype=torch.float64, device=outputs.device), atol=1e-3))
+    return bool(
+        torch.allclose(outputs.double().sum(1), torch.ones(1, dtype=torch.float64, device=outputs.device), atol=1e-3)
+    )
 
 
 def _shape(tensor: torch.Tensor) -> str:

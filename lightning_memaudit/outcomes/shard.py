@@ -65,7 +65,7 @@ class Shard:
             "content": _content_digest(arrays),
         }
         file = BytesIO()
-        np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta, sort_keys=True)), **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta, sort_keys=True)), **arrays)
         return file.getvalue()
 
     @classmethod
@@ -85,7 +85,9 @@ class Shard:
                 arrays = {name: file[name] for name in file.files}
             meta = json.loads(str(arrays.pop("meta")))
             if meta["content"] != _content_digest(arrays):
-                raise CorruptShardError(f"shard {path} was altered: its content does not match its digest; remove it and run again")
+                raise CorruptShardError(
+                    f"shard {path} was altered: its content does not match its digest; remove it and run again"
+                )
             splits = {split: _scores(arrays, split, size, fields) for split, size in meta["sizes"].items()}
             return cls(
                 meta["model_id"], meta["plan_digest"], meta["mask_checksum"], meta["seed"], meta["wall_seconds"], splits
@@ -94,7 +96,9 @@ class Shard:
             reason = "holds a pickle, which is never loaded" if "pickle" in str(error) else f"cannot be read ({error})"
             raise CorruptShardError(f"shard {path} {reason}; remove it and run again") from error
         except (zipfile.BadZipFile, KeyError, EOFError, OSError, TypeError, NotImplementedError) as error:
-            raise CorruptShardError(f"shard {path} is truncated or damaged ({error}); remove it and run again") from error
+            raise CorruptShardError(
+                f"shard {path} is truncated or damaged ({error}); remove it and run again"
+            ) from error
 
 
 def _scores(arrays: Mapping[str, npt.NDArray[Any]], split: str, size: int, fields: tuple[str, ...]) -> SplitScores:
@@ -109,7 +113,9 @@ def _scores(arrays: Mapping[str, npt.NDArray[Any]], split: str, size: int, field
 
 def _smallest_integer(values: npt.NDArray[np.int32]) -> type[np.signedinteger[Any]]:
     low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-    return next((kind for kind in (np.int8, np.int16) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int32)
+    return next(
+        (kind for kind in (np.int8, np.int16) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int32
+    )
 
 
 def _content_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -159,4 +159,6 @@ class Storage:
             if full
             else "check that the folder exists and may be written to, then run again"
         )
-        return StoreError(f"store={self.url!r}: cannot write {name} ({error.strerror or error}); {hint}. What is stored is kept")
+        return StoreError(
+            f"store={self.url!r}: cannot write {name} ({error.strerror or error}); {hint}. What is stored is kept"
+        )

@@ -50,7 +50,7 @@ class Outcomes:
 
     model_ids: npt.NDArray[np.int64]
     mask: npt.NDArray[np.bool_]
-    correct: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
+    correct: npt.NDArray[Any]
     margin: npt.NDArray[np.float32]
     loss: npt.NDArray[np.float32]
     prediction: npt.NDArray[np.int32]
@@ -108,7 +108,9 @@ class OutcomeStore:
         if self._manifest is None:
             content = self.storage.read(_MANIFEST)
             if content is None:
-                raise MissingDataError(f"store={self.url!r}: no audit is recorded there (no {_MANIFEST}); check the path")
+                raise MissingDataError(
+                    f"store={self.url!r}: no audit is recorded there (no {_MANIFEST}); check the path"
+                )
             self._manifest = Manifest.from_json(content, url=self.url)
         return self._manifest
 
@@ -148,11 +150,15 @@ class OutcomeStore:
         """
         content = self.storage.read(f"examples/{split}.npz")
         if content is None:
-            raise MissingDataError(f"store={self.url!r} has no examples of split {split!r}; it has {', '.join(self.splits())}")
+            raise MissingDataError(
+                f"store={self.url!r} has no examples of split {split!r}; it has {', '.join(self.splits())}"
+            )
         try:
             examples = Examples.from_bytes(content)
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise CorruptShardError(f"store={self.url!r}: examples/{split}.npz cannot be read ({error}); run the audit again") from error
+            raise CorruptShardError(
+                f"store={self.url!r}: examples/{split}.npz cannot be read ({error}); run the audit again"
+            ) from error
         return replace(examples, fingerprint=self.manifest.identity.data.get(split, {}))
 
     def splits(self) -> tuple[str, ...]:
@@ -218,7 +224,9 @@ class OutcomeStore:
             raise ArgumentError(f"fields={list(fields)!r}: {unknown[0]!r} is none of {', '.join(_ALL_FIELDS)}")
         ids = self._ids_on_disk(treatment) if model_ids is None else list(model_ids)
         if not ids:
-            raise MissingDataError(f"store={self.url!r} has no model of arm {treatment!r}; it has {', '.join(self.treatments()) or 'none'}")
+            raise MissingDataError(
+                f"store={self.url!r} has no model of arm {treatment!r}; it has {', '.join(self.treatments()) or 'none'}"
+            )
         if split not in self.splits():
             raise MissingDataError(f"store={self.url!r} has no split {split!r}; it has {', '.join(self.splits())}")
         kept = ("correct", *fields)
@@ -281,14 +289,18 @@ class OutcomeStore:
         return record
 
     def _ids_on_disk(self, treatment: str) -> list[int]:
-        stems = [name.removesuffix(".npz") for name in self.storage.names(f"outcomes/{treatment}") if name.endswith(".npz")]
+        stems = [
+            name.removesuffix(".npz") for name in self.storage.names(f"outcomes/{treatment}") if name.endswith(".npz")
+        ]
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
     def _read(self, treatment: str, model_id: int, fields: tuple[str, ...]) -> Shard:
         path = self._path(treatment, model_id)
         content = self.storage.read(path)
         if content is None:
-            raise MissingDataError(f"store={self.url!r} has no model {model_id} of arm {treatment!r}; run the audit to train it")
+            raise MissingDataError(
+                f"store={self.url!r} has no model {model_id} of arm {treatment!r}; run the audit to train it"
+            )
         shard = Shard.from_bytes(content, path=self.storage.path(path), fields=fields)
         self._check(shard, path)
         if shard.model_id != model_id:
@@ -303,12 +315,16 @@ class OutcomeStore:
                 "another store"
             )
         if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
-            raise MismatchError(f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; remove it")
+            raise MismatchError(
+                f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; remove it"
+            )
         for split, size in ((split, manifest.identity.data[split]["n_examples"]) for split in manifest.splits):
             if split not in shard.splits:
                 raise CorruptShardError(f"shard {path} has no split {split!r}; remove it and run again")
             if len(shard.splits[split].correct) not in (0, size):
-                raise CorruptShardError(f"shard {path} has {len(shard.splits[split].correct)} rows of {split!r}, not {size}")
+                raise CorruptShardError(
+                    f"shard {path} has {len(shard.splits[split].correct)} rows of {split!r}, not {size}"
+                )
 
     @staticmethod
     def _path(treatment: str, model_id: int) -> str:

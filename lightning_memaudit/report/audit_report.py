@@ -88,11 +88,15 @@ class AuditReport:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             schema = content["schema"]
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise MissingDataError(f"report={str(path)!r}: there is no such file; pass the path of a report.json") from error
+            raise MissingDataError(
+                f"report={str(path)!r}: there is no such file; pass the path of a report.json"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptShardError(f"report={str(path)!r} is not a report.json ({error})") from error
         if schema != SCHEMA:
-            raise MismatchError(f"report={str(path)!r} is of schema {schema}, and this version reads {SCHEMA}; write it again from its store")
+            raise MismatchError(
+                f"report={str(path)!r} is of schema {schema}, and this version reads {SCHEMA}; write it again from its store"
+            )
         return cls(content)
 
     @property

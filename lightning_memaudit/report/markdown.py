@@ -26,7 +26,10 @@ def render_summary(content: dict[str, Any]) -> str:
 
 def _environment() -> Environment:
     environment = Environment(  # noqa: S701 - Markdown; names are escaped by the filter `name`
-        loader=PackageLoader("lightning_memaudit.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("lightning_memaudit.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "number": number, "name": plain_name, "bar": bar, "whole": whole}
     return environment

@@ -186,7 +186,9 @@ def _fit(scores: MemorizationScore) -> dict[str, Any]:
     return {
         "status": status,
         "in_accuracy": _mean(known),
-        "in_accuracy_quantiles": {str(q): float(np.quantile(known, q)) for q in (0.01, 0.05, 0.25)} if len(known) else {},
+        "in_accuracy_quantiles": {str(q): float(np.quantile(known, q)) for q in (0.01, 0.05, 0.25)}
+        if len(known)
+        else {},
         "not_fitted_below": NOT_FITTED_BELOW,
         "n_not_fitted": n_not_fitted,
         "share_not_fitted": share,
@@ -227,7 +229,9 @@ def _top(
     outcomes: Outcomes,
     examples: Examples,
 ) -> list[dict[str, Any]]:
-    order = np.lexsort((np.arange(len(scores.score)), -np.nan_to_num(low, nan=-2), -np.nan_to_num(scores.score, nan=-2)))
+    order = np.lexsort(
+        (np.arange(len(scores.score)), -np.nan_to_num(low, nan=-2), -np.nan_to_num(scores.score, nan=-2))
+    )
     rows = [int(i) for i in order[:_TOP] if not np.isnan(scores.score[i])]
     return [
         {
@@ -266,7 +270,9 @@ def _by_group(outcomes: Outcomes, group: Grouping, scores: MemorizationScore, le
 def _group_rows(
     outcomes: Outcomes, codes: npt.NDArray[np.int64], names: list[str], scores: MemorizationScore, level: float
 ) -> list[dict[str, Any]]:
-    grouped = grouped_memorization(outcomes.correct, outcomes.mask, codes, len(names), level=level, blocks=outcomes.blocks)
+    grouped = grouped_memorization(
+        outcomes.correct, outcomes.mask, codes, len(names), level=level, blocks=outcomes.blocks
+    )
     rows = []
     for g, name in enumerate(names):
         members = scores.score[codes == g]

@@ -1,5 +1,13 @@
-"""Toy problems whose memorization is known exactly, to hold an audit against."""
+"""Toy problems whose memorization is known exactly, to hold an audit against.
 
+Modules:
+    gaussians: long-tailed Gaussian subpopulations and the nearest neighbour.
+    lookup: discrete points and a table of label counts.
+    unfit: a learner that does not fit.
+"""
+
+from lightning_memaudit.testing.gaussians import LongTailedGaussians, NearestNeighbor
 from lightning_memaudit.testing.lookup import LookupProblem, LookupTable
+from lightning_memaudit.testing.unfit import ConstantLearner
 
-__all__ = ["LookupProblem", "LookupTable"]
+__all__ = ["ConstantLearner", "LongTailedGaussians", "LookupProblem", "LookupTable", "NearestNeighbor"]

@@ -12,16 +12,19 @@ from scipy import stats
 from torch.utils.data import TensorDataset
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, FloatArray, IntArray, as_array
+from lightning_memaudit.testing.checks import check_n_classes, int_vector
 from lightning_memaudit.testing.datamodule import ToyDataModule
 from lightning_memaudit.testing.law import ExactDesign, SubsetLaw, zipf_weights
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from lightning_memaudit.functional.checks import FloatArray, IntArray
+
 __all__ = ["LookupProblem", "LookupTable"]
 
 _GUESS_LOGIT = 5.0
+_POINT_LIMIT = 2**24  # the inputs are float32
 
 
 class LookupTable(LightningModule):
@@ -80,8 +83,8 @@ class LookupTable(LightningModule):
 class LookupProblem:
     """Examples at discrete points, for a learner that answers the most frequent label it saw at a point.
 
-    With that learner (``LookupTable``) the probability that a model is right on an example, given that the example is in
-    or out of its training subset, is a finite sum: ``exact_arms`` adds it up, so that estimates can be held against it.
+    With that learner (``LookupTable``) the probability that a model is right on an example, given that it trained on
+    the example or did not, is a finite sum: ``exact_arms`` adds it up, so that estimates can be held against it.
 
     Args:
         points: int[n], the point of each training example, in [0, P).
@@ -113,20 +116,17 @@ class LookupProblem:
     noise: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_classes, bool) or not isinstance(self.n_classes, int | np.integer) or self.n_classes < 2:
-            raise ArgumentError(f"n_classes={self.n_classes!r}: an integer of at least 2 is needed")
+        check_n_classes(self.n_classes)
         if not 0 <= self.noise <= 1:
             raise ArgumentError(f"noise={self.noise!r}: a probability in [0, 1] is needed")
-        points = _int_vector(self.points, "points")
-        labels = _int_vector(self.labels, "labels", limit=self.n_classes)
-        if len(points) != len(labels) or len(points) < 2:
-            raise ArgumentError(
-                f"points and labels have lengths {len(points)} and {len(labels)}: equal, at least 2, is needed"
-            )
+        points = int_vector(self.points, "points", limit=_POINT_LIMIT)
+        labels = int_vector(self.labels, "labels", limit=self.n_classes, length=len(points))
+        if len(points) < 2:
+            raise ArgumentError("points: at least 2 training examples are needed")
         if self.point_labels is None:
             truth = _count_table(points, labels, int(points.max()) + 1, self.n_classes).argmax(axis=1)
         else:
-            truth = _int_vector(self.point_labels, "point_labels", limit=self.n_classes)
+            truth = int_vector(self.point_labels, "point_labels", limit=self.n_classes)
         if points.max() >= len(truth):
             raise ArgumentError(
                 f"point_labels has length {len(truth)}, and points go up to {points.max()}; give all a label"
@@ -170,8 +170,8 @@ class LookupProblem:
         weights = zipf_weights(n_points, exponent)
         if n_examples < 2 or n_classes < 2 or not 0 <= label_noise <= 1:
             raise ArgumentError(
-                f"n_examples={n_examples}, n_classes={n_classes}, label_noise={label_noise}: at least 2, at least 2 and "
-                "a probability are needed"
+                f"n_examples={n_examples}, n_classes={n_classes}, label_noise={label_noise}: at least 2, at least 2 "
+                "and a probability are needed"
             )
         rng = np.random.default_rng(seed)
         truth = rng.integers(n_classes, size=n_points)
@@ -289,11 +289,3 @@ def _count_table(points: IntArray, labels: IntArray, n_points: int, n_classes: i
 def _dataset(points: IntArray, labels: IntArray) -> TensorDataset:
     inputs = torch.as_tensor(points, dtype=torch.float32)[:, None]
     return TensorDataset(inputs, torch.as_tensor(labels, dtype=torch.long))
-
-
-def _int_vector(value: Array, name: str, *, limit: int = 2**24) -> IntArray:
-    """A copy as int64[n] within [0, limit); points beyond 2**24 are no float32."""
-    array = as_array(value, name=name, ndim=1, dtype=None)
-    if array.dtype.kind not in "iu" or not len(array) or array.min() < 0 or array.max() >= limit:
-        raise ArgumentError(f"{name}: integers in [0, {limit}) are needed, at least one")
-    return array.astype(np.int64)

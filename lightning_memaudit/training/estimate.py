@@ -53,7 +53,9 @@ class _StepTimer(Callback):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.times.append(time.perf_counter())
         if len(self.times) > _STEPS:
             trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
@@ -101,4 +103,6 @@ def _timed(population: Population, plan: SubsetPlan) -> tuple[float, str]:
         scratch.storage.clear()
     gaps = [after - before for before, after in zip(timer.times, timer.times[1:], strict=False)]
     per_step = median(gaps) if gaps else 0.0
-    return total + per_step * max(steps - len(timer.times), 0), f"{len(timer.times)} of {steps} training steps, timed, and one scoring pass"
+    return total + per_step * max(
+        steps - len(timer.times), 0
+    ), f"{len(timer.times)} of {steps} training steps, timed, and one scoring pass"

@@ -65,9 +65,9 @@ def model_factory(model: Any, init: Init | None) -> Callable[[], LightningModule
         ConfigurationError: ``init="rebuild"`` of a module that its ``hparams`` do not rebuild.
     """
     if isinstance(model, torch.nn.Module):
-        _check_module(model)
+        model = _check_module(model)
         if init == "copy":
-            return partial(copy.deepcopy, copy.deepcopy(model))
+            return partial(_copied, copy.deepcopy(model))
         if init == "rebuild":
             return _rebuilder(model)
         raise ArgumentError(
@@ -76,7 +76,9 @@ def model_factory(model: Any, init: Init | None) -> Callable[[], LightningModule
             "fine-tuning). Or pass a callable such as lambda: Net(width=64)"
         )
     if not callable(model):
-        raise ArgumentError(f"model={model!r}: a callable that returns a LightningModule, or a LightningModule with init=")
+        raise ArgumentError(
+            f"model={model!r}: a callable that returns a LightningModule, or a LightningModule with init="
+        )
     if init is not None:
         raise ArgumentError(f"init={init!r} goes with an instance; a callable says itself how each model starts")
     return partial(_built, model)
@@ -107,7 +109,9 @@ def trainer_recipe(trainer: Mapping[str, Any] | Callable[[], Trainer] | None) ->
     if callable(trainer):
         return TrainerRecipe(partial(_called, trainer), ())
     if not isinstance(trainer, Mapping):
-        raise ArgumentError(f"trainer={trainer!r}: a mapping of Trainer arguments, or a callable that returns a Trainer")
+        raise ArgumentError(
+            f"trainer={trainer!r}: a mapping of Trainer arguments, or a callable that returns a Trainer"
+        )
     for name, reason in _REFUSED.items():
         if trainer.get(name):
             raise ArgumentError(f"trainer[{name!r}]={trainer[name]!r}: {reason}; leave it out of an audit")
@@ -124,13 +128,23 @@ def trainer_recipe(trainer: Mapping[str, Any] | Callable[[], Trainer] | None) ->
 
 
 def _left_out(arguments: Mapping[str, Any], callbacks: list[Callback], kept: list[Callback]) -> tuple[str, ...]:
-    harmless = {"logger": (False, None), "enable_checkpointing": (False, None), "strategy": ("auto",), "devices": (1, "auto"), "num_nodes": (1,)}
+    harmless = {
+        "logger": (False, None),
+        "enable_checkpointing": (False, None),
+        "strategy": ("auto",),
+        "devices": (1, "auto"),
+        "num_nodes": (1,),
+    }
     notes = [
         f"Trainer argument {name}={_short(arguments[name])} left out: {_WHY[name]}"
         for name, quiet in harmless.items()
         if name in arguments and not any(arguments[name] is value or arguments[name] == value for value in quiet)
     ]
-    notes += [f"callback {type(callback).__name__} left out: it does not change training" for callback in callbacks if callback not in kept]
+    notes += [
+        f"callback {type(callback).__name__} left out: it does not change training"
+        for callback in callbacks
+        if callback not in kept
+    ]
     return tuple(notes)
 
 
@@ -148,15 +162,19 @@ def _called(make: Callable[[], Trainer], *, extra: list[Callback], validate: boo
     del validate  # the callable's own settings stand
     trainer = make()
     if not isinstance(trainer, Trainer):
-        raise ArgumentError(f"trainer: the callable returned a {type(trainer).__name__}, not a lightning.pytorch.Trainer")
+        raise ArgumentError(
+            f"trainer: the callable returned a {type(trainer).__name__}, not a lightning.pytorch.Trainer"
+        )
     trainer.callbacks.extend(extra)  # type: ignore[attr-defined]
     return trainer
 
 
 def _built(make: Callable[[], Any]) -> LightningModule:
-    model = make()
-    _check_module(model)
-    return model  # type: ignore[no-any-return]
+    return _check_module(make())
+
+
+def _copied(model: LightningModule) -> LightningModule:
+    return copy.deepcopy(model)
 
 
 def _same(data: LightningDataModule) -> LightningDataModule:
@@ -182,9 +200,9 @@ def _rebuilder(model: LightningModule) -> Callable[[], LightningModule]:
     return partial(_built, make)
 
 
-def _check_module(model: object) -> None:
+def _check_module(model: object) -> LightningModule:
     if isinstance(model, LightningModule):
-        return
+        return model
     if any(base.__module__.startswith("pytorch_lightning.") for base in type(model).__mro__):
         raise ArgumentError(
             f"{type(model).__name__} comes from the package pytorch_lightning; import LightningModule from lightning.pytorch "

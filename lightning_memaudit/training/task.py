@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Population", "Recipe", "probe", "silenced", "train_model"]
 
-_LIGHTNING_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+_LIGHTNING_LOGGERS = (
+    "lightning",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,11 @@ class Population:
             for split, loader in self.source.scoring_loaders(self.recipe.splits).items():
                 with seeded(self.seed):
                     self._examples[split] = describe_examples(
-                        loader, score_fn, split=split, groups=self.recipe.groups, units=units if split == "train" else None
+                        loader,
+                        score_fn,
+                        split=split,
+                        groups=self.recipe.groups,
+                        units=units if split == "train" else None,
                     )
         return self._examples
 
@@ -187,7 +197,9 @@ def silenced() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _recorder(population: Population, plan: SubsetPlan, store: OutcomeStore, *, treatment: str, notes: Sequence[str]) -> OutcomeRecorder:
+def _recorder(
+    population: Population, plan: SubsetPlan, store: OutcomeStore, *, treatment: str, notes: Sequence[str]
+) -> OutcomeRecorder:
     return OutcomeRecorder(
         store,
         score_fn=population.recipe.score_fn,

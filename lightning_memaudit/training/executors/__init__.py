@@ -22,7 +22,13 @@ class Executor(Protocol):
     """Trains models and writes their shards; yields the number of each model whose shard is in the store."""
 
     def __call__(
-        self, population: Population, plan: SubsetPlan, model_ids: Sequence[int], store: OutcomeStore, *, notes: Sequence[str]
+        self,
+        population: Population,
+        plan: SubsetPlan,
+        model_ids: Sequence[int],
+        store: OutcomeStore,
+        *,
+        notes: Sequence[str],
     ) -> Iterator[int]:
         """Run through ``model_ids``."""
         ...  # pragma: no cover

@@ -17,7 +17,12 @@ __all__ = ["run_sequential"]
 
 
 def run_sequential(
-    population: Population, plan: SubsetPlan, model_ids: Sequence[int], store: OutcomeStore, *, notes: Sequence[str] = ()
+    population: Population,
+    plan: SubsetPlan,
+    model_ids: Sequence[int],
+    store: OutcomeStore,
+    *,
+    notes: Sequence[str] = (),
 ) -> Iterator[int]:
     """Train, score and record each model in turn."""
     for model_id in model_ids:

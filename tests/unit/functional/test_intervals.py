@@ -122,6 +122,17 @@ def test_welch_floor_has_the_standard_error_of_agresti_caffo() -> None:
     assert high - low > 0.1
 
 
+def test_pseudo_counts_by_level_are_the_published_ones_up_to_95_and_wider_beyond() -> None:
+    cell = (25, 35, 3, 15)
+    assert intervals.agresti_caffo(*cell, pseudo_counts="level") == intervals.agresti_caffo(*cell)
+    low, high = intervals.agresti_caffo(35, 35, 0, 15, level=0.999)
+    wide_low, wide_high = intervals.agresti_caffo(35, 35, 0, 15, level=0.999, pseudo_counts="level")
+    assert wide_low < low < high == wide_high == 1.0
+    z = 3.2905267314919255
+    p1, n1, p2, n2 = (35 + z**2 / 4) / (35 + z**2 / 2), 35 + z**2 / 2, z**2 / 4 / (15 + z**2 / 2), 15 + z**2 / 2
+    assert wide_low == pytest.approx(p1 - p2 - z * np.sqrt(p1 * (1 - p1) / n1 + p2 * (1 - p2) / n2), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -131,6 +142,7 @@ def test_welch_floor_has_the_standard_error_of_agresti_caffo() -> None:
         (lambda: intervals.newcombe(1, 2, 5, 4), ["k2", "n2", "5"]),
         (lambda: intervals.agresti_caffo([1, 1], [2, 2], [1, 1, 1], [2, 2, 2]), ["broadcast", "k1 (2,)"]),
         (lambda: intervals.wilson(1, 2, level=95), ["level", "95"]),
+        (lambda: intervals.agresti_caffo(1, 2, 1, 2, pseudo_counts="two"), ["pseudo_counts", "two"]),
         (lambda: intervals.tango(3, 3, 5), ["b + c", "n"]),
         (lambda: intervals.paired_newcombe(1, -1, 0, 0), ["b must be", "-1"]),
         (lambda: intervals.paired_newcombe(1, 1, 0, 0, correction="yates"), ["correction", "yates"]),

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import pickle
 import time
+from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import LightningModule, seed_everything
 
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.plan import SubsetPlan
@@ -16,23 +19,8 @@ from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.outcomes.scoring import Multiclass
 from lightning_memaudit.testing import LookupProblem, LookupTable
 
-# torch 2.13 deprecates a call inside Lightning 2.6
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
+Fit = Callable[..., LightningModule]
 DESIGNS = ("fixed_size", "bernoulli")
-
-
-def quiet_trainer(**options: object) -> Trainer:
-    return Trainer(
-        **{
-            "max_epochs": 1,
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-        }
-        | options
-    )
 
 
 def answers(problem: LookupProblem, mask: np.ndarray) -> np.ndarray:
@@ -118,14 +106,14 @@ def test_large_problems_stay_probabilities(design: str) -> None:
 
 @pytest.mark.parametrize("max_epochs", [1, 3])
 @pytest.mark.parametrize("noise", [0.0, 0.5])
-def test_trained_module_answers_as_the_naive_learner(max_epochs: int, noise: float) -> None:
+def test_trained_module_answers_as_the_naive_learner(fit: Fit, max_epochs: int, noise: float) -> None:
     problem = LookupProblem.random(n_points=20, n_examples=100, n_classes=4, seed=2, label_noise=0.4, noise=noise)
     plan = SubsetPlan(100, seed=3)
     datamodule = problem.datamodule(batch_size=16)
     for model_id in range(3):
         seed_everything(plan.model_seed(model_id), verbose=False)
         module = problem.module()
-        quiet_trainer(max_epochs=max_epochs).fit(module, SubsetDataModule(datamodule, plan, model_id))
+        fit(module, SubsetDataModule(datamodule, plan, model_id), max_epochs=max_epochs)
         mask, guess = plan.mask(model_id), module.guess.numpy()
         said = np.where(guess >= 0, guess, answers(problem, mask))
         inputs, labels = datamodule.train_dataset.tensors
@@ -137,6 +125,17 @@ def test_trained_module_answers_as_the_naive_learner(max_epochs: int, noise: flo
             expected = np.zeros((20, 4))
             np.add.at(expected, (problem.points[mask], problem.labels[mask]), 1)
             np.testing.assert_array_equal(module.counts.detach(), expected)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_trained_population_agrees_with_the_exact_arms(population: Callable[..., np.ndarray], noise: float) -> None:
+    problem = LookupProblem.random(n_points=12, n_examples=50, n_classes=3, seed=5, label_noise=0.3, noise=noise)
+    plan = SubsetPlan(50, subset_fraction=0.6, seed=2)
+    correct, masks = population(problem.module, problem.datamodule(), plan, 60), plan.masks(range(60))
+    for arm, chosen in zip(problem.exact_arms(subset_fraction=0.6), (masks, ~masks), strict=True):
+        count = chosen.sum(axis=0)
+        z = ((correct & chosen).sum(axis=0) - arm * count) / np.sqrt(count * arm * (1 - arm) + 1e-9)
+        assert np.abs(z).max() < 4.5
 
 
 def test_noise_is_drawn_at_the_stated_rate_and_by_seed() -> None:
@@ -151,10 +150,9 @@ def test_noise_is_drawn_at_the_stated_rate_and_by_seed() -> None:
     assert ((out_accuracy > 0) & (in_accuracy < 1)).all()
 
 
-def test_modules_and_data_can_be_copied_pickled_and_rebuilt() -> None:
+def test_modules_and_data_can_be_copied_pickled_and_rebuilt(fit: Fit) -> None:
     problem = LookupProblem.random(n_points=6, n_examples=40, n_classes=3, seed=0, noise=0.2)
-    module = problem.module()
-    quiet_trainer().fit(module, problem.datamodule())
+    module = fit(problem.module(), problem.datamodule())
     points = torch.arange(6)
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert bool((twin(points) == module(points)).all())
@@ -194,7 +192,7 @@ def test_zipf_points_and_label_noise() -> None:
     [
         ({"points": [0, -1]}, "points"),
         ({"points": [0.0, 1.0]}, "points"),
-        ({"points": [0, 1, 2]}, "points and labels"),
+        ({"points": [0, 1, 2]}, "labels has length 2"),
         ({"labels": [0, 2]}, "labels"),
         ({"n_classes": 1}, "n_classes"),
         ({"noise": 1.5}, "noise"),
@@ -215,3 +213,19 @@ def test_designs_that_cannot_be_enumerated_are_refused() -> None:
     for wrong in ({"n_points": 0}, {"n_examples": 1}, {"n_classes": 1}, {"exponent": -1.0}, {"label_noise": 2.0}):
         with pytest.raises(ArgumentError, match=next(iter(wrong))):
             LookupProblem.random(**({"n_points": 3, "n_examples": 5, "n_classes": 2, "seed": 0} | wrong))
+
+
+def test_rounding_stays_small_with_thousands_of_examples() -> None:
+    """One point of two labels among 3000 examples, summed in exact fractions."""
+    ones, zeros, n = 40, 30, 3000
+    points = np.r_[np.zeros(ones + zeros, dtype=int), np.arange(1, n - ones - zeros + 1)]
+    problem = LookupProblem(points, np.r_[np.ones(ones, dtype=int), np.zeros(n - ones, dtype=int)], n_classes=2)
+    arms = problem.exact_arms(subset_fraction=0.7)
+    size, rest = round(0.7 * n), n - ones - zeros
+    for itself, arm in ((1, arms[0]), (0, arms[1])):
+        ways = sum(
+            math.comb(ones - 1, a) * math.comb(zeros, b) * math.comb(rest, size - itself - a - b)
+            for a in range(ones)
+            for b in range(min(zeros + 1, a + itself))  # fewer zeros than ones
+        )
+        assert arm[0] == pytest.approx(float(Fraction(ways, math.comb(n - 1, size - itself))), abs=1e-12, rel=0)
