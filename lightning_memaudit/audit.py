@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from lightning_memaudit.data.groups import column_of, grouping
 from lightning_memaudit.data.plan import Design, SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.stopping import Reliable, Settled, reached
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
     import numpy.typing as npt
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
     from torch.utils.data import DataLoader, Dataset
@@ -43,7 +45,8 @@ class Audit:
         subset_fraction: Share of the examples (or units) that each model trains on.
         design: ``"fixed_size"``, ``"bernoulli"``, ``"paired"``, ``"stratified"`` or ``"canaries"``; see ``SubsetPlan``.
         seed: Seed of the plan, from which everything else follows.
-        units: int[n]: rows of the same value are in or out together.
+        units: int[n], or the name of a column or attribute of the training data set: rows of the same value (one person,
+            one patient) are in or out together.
         strata: int[n], for ``"stratified"``; None takes the labels.
         canaries: Row numbers, for ``"canaries"``.
         store: A folder or fsspec URL for the record. What is there is gone on with, if it belongs to this audit.
@@ -79,7 +82,7 @@ class Audit:
         subset_fraction: float = 0.7,
         design: Design = "fixed_size",
         seed: int = 0,
-        units: npt.ArrayLike | None = None,
+        units: npt.ArrayLike | str | None = None,
         strata: npt.ArrayLike | None = None,
         canaries: npt.ArrayLike | None = None,
         store: OutcomeStore | str | os.PathLike[str] = "memaudit",
@@ -122,6 +125,8 @@ class Audit:
         if self._plan is None:
             population = self._prepared()
             arguments = dict(self._design)
+            if isinstance(arguments["units"], str):
+                arguments["units"] = _unit_codes(population, arguments["units"])
             if arguments["design"] == "stratified" and arguments["strata"] is None:
                 arguments["strata"] = population.examples()["train"].labels
             self._plan = SubsetPlan(population.source.n_examples(), **arguments)
@@ -233,6 +238,16 @@ class _Progress:
                 f"\nStopped. {self._bar.n} of {self._bar.total} models are stored in {self._url}; run again to go on.",
                 file=sys.stderr,
             )
+
+
+def _unit_codes(population: Population, column: str) -> npt.NDArray[np.int64]:
+    dataset = population.source.train_dataset()
+    values = column_of(dataset, column)
+    if values is None:
+        raise ArgumentError(
+            f"units={column!r}: the training data set ({type(dataset).__name__}) has no such attribute or column; pass int[n]"
+        )
+    return grouping(values, name=column, n_examples=population.source.n_examples()).codes
 
 
 def _checked_count(n_models: Any) -> int:

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 
+from lightning_memaudit.callbacks.step_timer import StepTimer
+
 __all__ = ["PASSIVE_CALLBACKS"]
 
 PASSIVE_CALLBACKS = (
@@ -21,5 +23,6 @@ PASSIVE_CALLBACKS = (
     ModelSummary,
     OnExceptionCheckpoint,
     ProgressBar,
+    StepTimer,
     Timer,
 )

@@ -3,64 +3,51 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from pydoc import locate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
+from jsonargparse import SUPPRESS
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_memaudit.audit import Audit
-from lightning_memaudit.data.plan import Design
-from lightning_memaudit.exceptions import ConfigurationError
+from lightning_memaudit.cli.settings import AuditSettings
+from lightning_memaudit.exceptions import ConfigurationError, MemauditError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lightning.pytorch import LightningDataModule, LightningModule
 
-__all__ = ["AuditConfig", "AuditSettings"]
+__all__ = ["AuditConfig"]
 
-_LIGHTNING_ONLY = ("ckpt_path", "weights_only", "verbose", "return_predictions", "subcommand")
-_SCORE_NAMES = ("multiclass", "binary", "sequence")
+_DESCRIPTION = (
+    "Train the population that a LightningCLI configuration with an `audit:` block describes, and report what it memorizes. "
+    "Models that the store holds already are not trained again. Configurations without class paths, as LightningCLI(Net, Data) "
+    "writes them, need the classes first: --model project.Net --data project.Data --config config.yaml."
+)
+_USAGE = "memaudit run --config CONFIG [--config AUDIT_CONFIG] [options]"
+_FIT_ONLY = {"ckpt_path": str | None, "weights_only": bool | None}  # arguments of Trainer.fit in LightningCLI's files
+_OTHER_COMMANDS = ("subcommand", "validate", "test", "predict")
 
 
-@dataclass
-class AuditSettings:
-    """The ``audit:`` block of a configuration.
+class _Parser(LightningArgumentParser):
+    """Reports errors as ``ConfigurationError``, with a way out where LightningCLI's own files need one."""
 
-    Args:
-        n_models: Size of the population.
-        subset_fraction: Share of the examples that each model trains on.
-        design: How subsets are drawn.
-        seed: Seed of the plan; by default ``seed_everything``.
-        store: Folder or URL of the record.
-        groups: Groupings by name: ``{digit: label, race: race}``.
-        units: Attribute or column of the training data set whose equal values are in or out together.
-        canaries: Row numbers of the canaries.
-        score_fn: ``multiclass``, ``binary``, ``sequence``, the import path of a function, or ``{class_path, init_args}``.
-        executor: How models are run through.
-        splits: Splits to score.
-        eval_dataset: Import path of a function that takes the data module and returns the examples without random transforms.
-        train_loader_factory: Import path of a function that takes a data set and returns the training loader.
-    """
-
-    n_models: int = 100
-    subset_fraction: float = 0.7
-    design: Design = "fixed_size"
-    seed: int | None = None
-    store: str = "memaudit"
-    groups: dict[str, str] | None = None
-    units: str | None = None
-    canaries: list[int] | None = None
-    score_fn: str | dict[str, Any] = "multiclass"
-    executor: str = "auto"
-    splits: list[str] | None = None
-    eval_dataset: str | None = None
-    train_loader_factory: str | None = None
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
+        hint = "`memaudit run --help` lists all options"
+        if "'lightning.Lightning" in message and "is not accepted" in message:
+            hint = (
+                "the configuration has no class_path, as LightningCLI(Net, Data) writes it; name the classes BEFORE it: "
+                "--model project.Net --data project.Data --config config.yaml"
+            )
+        elif "'__main__." in message:
+            hint = "the class was defined in a script; name the file as its module: class_path: script.Net"
+        raise ConfigurationError(f"{message.strip()}\n{hint}") from ex
 
 
 class AuditConfig(LightningCLI):
@@ -68,6 +55,9 @@ class AuditConfig(LightningCLI):
 
     Args:
         arguments: Command line arguments.
+
+    Raises:
+        ConfigurationError: A file cannot be read, a key or value is not understood.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -77,11 +67,18 @@ class AuditConfig(LightningCLI):
             seed_everything_default=False,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            parser_kwargs={"prog": "memaudit run", "description": "Train the population and report what it memorizes."},
+            parser_class=_Parser,
+            parser_kwargs={"prog": "memaudit run", "usage": _USAGE, "description": _DESCRIPTION},
             args=_plain_configs(arguments),
             run=False,
             load_from_checkpoint_support=False,
         )
+        if self.config.get("ckpt_path"):
+            warnings.warn(
+                f"ckpt_path={self.config['ckpt_path']!r} left out: every model of an audit starts anew",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the audit block and the options of the command."""
@@ -93,6 +90,8 @@ class AuditConfig(LightningCLI):
         )
         parser.add_argument("--dry-run", action="store_true", help="Estimate models, time and disk; record nothing.")
         parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
+        for name, kind in _FIT_ONLY.items():
+            parser.add_argument(f"--{name}", type=kind, default=None, help=SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args`` without a look at ``sys.argv``."""
@@ -106,21 +105,16 @@ class AuditConfig(LightningCLI):
 
     def make_model(self) -> LightningModule:
         """A fresh module, with ``optimizer:`` and ``lr_scheduler:`` of the configuration applied as LightningCLI does."""
-        keys = ("model", "optimizer", "lr_scheduler")
-        kept = self.config.clone()
-        for key in [key for key in kept.__dict__ if key not in keys]:
-            del kept[key]
-        self.config_init = self.parser.instantiate_classes(kept)
-        self.model = self.config_init["model"]
-        self._add_configure_optimizers_method_to_model(None)
+        with _building("model"):
+            self.config_init = self._instantiated("model", "optimizer", "lr_scheduler")
+            self.model = self.config_init["model"]
+            self._add_configure_optimizers_method_to_model(None)
         return self.model
 
     def make_data(self) -> LightningDataModule:
         """The data module."""
-        kept = self.config.clone()
-        for key in [key for key in kept.__dict__ if key != "data"]:
-            del kept[key]
-        return self.parser.instantiate_classes(kept)["data"]  # type: ignore[no-any-return]
+        with _building("data"):
+            return self._instantiated("data")["data"]  # type: ignore[no-any-return]
 
     def audit(self) -> Audit:
         """The audit that the configuration describes.
@@ -130,45 +124,59 @@ class AuditConfig(LightningCLI):
         """
         if self.config.get("data") is None:
             raise ConfigurationError(
-                "data is missing: a LightningDataModule is needed (class_path and init_args); loaders inside the LightningModule "
-                "cannot be subset"
+                "data is missing: a LightningDataModule is needed (class_path and init_args); loaders inside the "
+                "LightningModule cannot be subset"
             )
-        block = self.config["audit"]
-        settings = dict(vars(block)) if not isinstance(block, dict) else dict(block)
-        if settings["seed"] is None:
-            seed = self.config.get("seed_everything")
-            settings["seed"] = 0 if isinstance(seed, bool) or seed is None else seed
-        for option in ("store", "n_models"):
-            if self.config.get(option) is not None:
-                settings[option] = self.config[option]
-        settings["score_fn"] = _score_function(settings["score_fn"])
-        for option in ("eval_dataset", "train_loader_factory"):
-            if settings[option] is not None:
-                settings[option] = _imported(settings[option], option)
-        return Audit(self.make_model, self.make_data, trainer=self._trainer_arguments(), **settings)
+        settings = AuditSettings(**vars(self.config["audit"]))
+        seed = self.config.get("seed_everything")
+        if settings.seed is None:
+            settings.seed = 0 if isinstance(seed, bool) or seed is None else seed
+        settings.store = self.config["store"] or settings.store
+        if self.config["n_models"] is not None:
+            settings.n_models = self.config["n_models"]
+        return Audit(self.make_model, self.make_data, trainer=self._trainer_arguments(), **settings.to_arguments())
 
     def _trainer_arguments(self) -> dict[str, Any]:
-        kept = self.config.clone()
-        for key in [key for key in kept.__dict__ if key != "trainer"]:
-            del kept[key]
-        trainer = self.parser.instantiate_classes(kept)["trainer"]
+        with _building("trainer"):
+            trainer = self._instantiated("trainer")["trainer"]
         defaults = self.parser.get_defaults()["trainer"]
-        return {name: value for name, value in dict(vars(trainer)).items() if value != getattr(defaults, name, None)}
+        return {name: value for name, value in vars(trainer).items() if value != getattr(defaults, name, None)}
+
+    def _instantiated(self, *keys: str) -> Any:
+        """The configuration's ``keys`` with their classes instantiated anew."""
+        kept = self.config.clone()
+        for key in [key for key in vars(kept) if key not in keys]:
+            del kept[key]
+        return self.parser.instantiate_classes(kept)
+
+
+@contextmanager
+def _building(key: str) -> Iterator[None]:
+    """Name the part whose class failed, and what it said itself, without jsonargparse's account of it."""
+    try:
+        yield
+    except MemauditError:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while deeper := cause.__cause__ or cause.__context__:
+            cause = deeper
+        raise ConfigurationError(
+            f"{key}: its class could not be instantiated: {type(cause).__name__}: {cause} (--debug shows where)"
+        ) from error
 
 
 def _plain_configs(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with configuration files reduced to what an audit needs: ``fit:`` lifted, fit-only keys left out."""
+    """The arguments, with configuration files nested under ``fit:`` lifted out of it."""
     plain: list[str] = []
-    follows_config = False
-    for argument in arguments:
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
         option, equals, value = argument.partition("=")
-        if follows_config:
+        if previous in ("--config", "-c"):
             plain.append(_plain_config(argument))
         elif option in ("--config", "-c") and equals:
             plain.append(f"{option}={_plain_config(value)}")
         else:
             plain.append(argument)
-        follows_config = argument in ("--config", "-c")
     return plain
 
 
@@ -181,27 +189,7 @@ def _plain_config(path: str) -> str:
         raise ConfigurationError(f"--config {path}: not YAML ({error})") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"--config {path}: a mapping with model, data, trainer and audit is needed")
-    lifted = {**{key: value for key, value in content.items() if key != "fit"}, **(content.get("fit") or {})}
-    if lifted.get("ckpt_path"):
-        warnings.warn(
-            f"ckpt_path={lifted['ckpt_path']!r} left out: every model of an audit starts anew",
-            UserWarning,
-            stacklevel=2,
-        )
-    kept = {key: value for key, value in lifted.items() if key not in _LIGHTNING_ONLY}
-    return path if kept == content else json.dumps(kept)
-
-
-def _score_function(setting: str | dict[str, Any]) -> Any:
-    if isinstance(setting, dict):
-        return instantiate_class((), setting)
-    return setting if setting in _SCORE_NAMES else _imported(setting, "score_fn")
-
-
-def _imported(path: str, name: str) -> Any:
-    found = locate(path)
-    if not callable(found):
-        raise ConfigurationError(
-            f"audit.{name}={path!r}: no function of that import path (searched from {Path.cwd()} and {len(sys.path)} places)"
-        )
-    return found
+    if not {"fit", *_OTHER_COMMANDS} & set(content):
+        return path
+    lifted = {key: value for key, value in content.items() if key not in ("fit", *_OTHER_COMMANDS)}
+    return json.dumps(lifted | (content.get("fit") or {}), default=str)

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         trainer={"max_epochs": options.max_epochs, "accelerator": "cpu"},
         n_models=options.n_models,
         store=f"{options.out}/store",
-        groups={"digit": "label", "frequency": "frequency", "annotation": "annotation"},
+        groups={"frequency": "frequency", "annotation": "annotation"},
     )
     say(
         f"Training {options.n_models} small networks, each on a random 70 % of {audit.plan.n_examples} digits: the classes 3, 5 "

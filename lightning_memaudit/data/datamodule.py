@@ -8,7 +8,8 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
-from lightning_memaudit.data.loaders import clone_generator, subset_loader
+from lightning_memaudit.data.loaders import check_map_style, clone_generator, subset_loader
+from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError
 
@@ -19,37 +20,24 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import Dataset
 
-    from lightning_memaudit.data.plan import SubsetPlan
-
 __all__ = ["SubsetDataModule"]
-
-_FORWARDED = (
-    "val_dataloader",
-    "test_dataloader",
-    "predict_dataloader",
-    "on_before_batch_transfer",
-    "transfer_batch_to_device",
-    "on_after_batch_transfer",
-    "state_dict",
-    "load_state_dict",
-    "on_exception",
-)
 
 
 class SubsetDataModule(LightningDataModule):
     """Any LightningDataModule, training on the examples of ``plan.mask(model_id)`` only.
 
-    The training loader keeps its batch size, collate, workers and sampler (weights are sliced); validation, test and
-    predict loaders, batch transfer hooks and every attribute are the wrapped module's own. ``setup`` runs under the plan's
-    seed and leaves the global random state alone, so that the weights are those of training on
-    ``torch.utils.data.Subset(dataset, indices)`` by hand, and every model sees the same rows under the same numbers.
+    The training loader keeps its batch size, collate, workers and sampler (weights are sliced). All else is the wrapped
+    module itself: other loaders, batch transfer hooks, hyperparameters, any attribute read or written, and what
+    ``isinstance`` answers. ``setup`` runs under the plan's seed and leaves the global random state alone, so that
+    the weights are those of training on ``torch.utils.data.Subset(dataset, indices)`` by hand, and every model sees
+    the same rows under the same numbers.
 
     Args:
         datamodule: The user's data module, or a ``DataSource`` that several models share.
         plan: Which examples each model trains on.
         model_id: Which model this is.
-        eval_dataset: All training examples in the same order without random transforms (or a callable that takes the data
-            module); they are scored instead of the training data set.
+        eval_dataset: All training examples in the same order without random transforms (or a callable that takes the
+            data module); they are scored instead of the training data set.
         train_loader_factory: ``f(dataset) -> DataLoader`` for a training loader that cannot be rebuilt.
 
     Raises:
@@ -75,35 +63,45 @@ class SubsetDataModule(LightningDataModule):
         eval_dataset: Dataset[Any] | Callable[[LightningDataModule], Dataset[Any]] | None = None,
         train_loader_factory: Callable[[Dataset[Any]], DataLoader[Any]] | None = None,
     ) -> None:
-        super().__init__()
+        # No super().__init__(): the attributes it sets (trainer, hparams, ...) are the wrapped module's.
+        if not isinstance(plan, SubsetPlan):
+            raise ArgumentError(f"plan={plan!r}: a SubsetPlan is needed, SubsetPlan(n_examples, ...)")
         self._owns_source = not isinstance(datamodule, DataSource)
-        self.source = (
-            datamodule
-            if isinstance(datamodule, DataSource)
-            else DataSource(
+        if isinstance(datamodule, DataSource):
+            if eval_dataset is not None or train_loader_factory is not None:
+                raise ArgumentError("eval_dataset and train_loader_factory belong to the DataSource; pass them to it")
+            self.source = datamodule
+        else:
+            self.source = DataSource(
                 datamodule, seed=plan.seed, eval_dataset=eval_dataset, train_loader_factory=train_loader_factory
             )
-        )
         self.plan = plan
         self.model_id = model_id
-        self._generator: torch.Generator | None = None
         self.indices: npt.NDArray[np.int64] = np.flatnonzero(plan.mask(model_id))
-        base = self.source.datamodule
-        self.prepare_data_per_node = base.prepare_data_per_node
-        self.allow_zero_length_dataloader_with_multiple_devices = (
-            base.allow_zero_length_dataloader_with_multiple_devices
-        )
-        for name in _FORWARDED:  # bound methods of the base, so that Lightning still sees which hooks the user overrode
-            setattr(self, name, getattr(base, name))
+        self._generators: list[tuple[torch.Generator, torch.Generator]] = []
         if not len(self.indices):
             raise ArgumentError(
                 f"model_id={model_id}: its subset is empty (design={plan.design!r}); leave this model out"
             )
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "source" not in self.__dict__:
-            raise AttributeError(name)
+    def __getattribute__(self, name: str) -> Any:
+        if name in _OWN or name.startswith("__"):
+            return object.__getattribute__(self, name)
         return getattr(self.source.datamodule, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.source.datamodule, name, value)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[LightningDataModule]:  # type: ignore[override]
+        """The wrapped module's: ``isinstance`` is true for both, and checkpoints keep its name."""
+        return type(self.source.datamodule)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (), self.__dict__
 
     def prepare_data(self) -> None:
         """Prepare the wrapped module, under the plan's seed."""
@@ -111,25 +109,45 @@ class SubsetDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Set up the wrapped module, under the plan's seed."""
-        self.source.setup(stage, self.trainer)
+        self.source.setup(stage)
 
     def teardown(self, stage: str | None = None) -> None:
         """Tear down the wrapped module, unless other models share it."""
         if self._owns_source:
-            self.source.datamodule.teardown(stage)  # type: ignore[arg-type]
-            self.source.forget_setup(stage)
+            self.source.teardown(stage)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The wrapped module's training loader over the subset."""
-        n_examples = self.source.n_examples()
+        factory = self.source.train_loader_factory
+        if factory is not None:
+            return factory(Subset(self._checked(self.source.train_dataset()), self.indices.tolist()))
+        loader = self.source.train_loader()
+        self._checked(loader.dataset)
+        return subset_loader(loader, self.indices, self._twin)
+
+    def _checked(self, dataset: Dataset[Any]) -> Dataset[Any]:
+        n_examples = check_map_style(dataset, what="the training data set")
         if n_examples != self.plan.n_examples:
             raise ArgumentError(
                 f"plan: it is for {self.plan.n_examples} examples and the training data set has {n_examples}; "
                 f"make it with SubsetPlan({n_examples}, ...)"
             )
-        if self.source.train_loader_factory is not None:
-            return self.source.train_loader_factory(Subset(self.source.train_dataset(), self.indices.tolist()))
-        loader = self.source.train_loader()
-        if self._generator is None:
-            self._generator = clone_generator(loader.generator)
-        return subset_loader(loader, self.indices, self._generator)
+        return dataset
+
+    def _twin(self, generator: torch.Generator | None) -> torch.Generator | None:
+        """The copy of a user's generator: made once, so that it goes on when loaders are made anew."""
+        if generator is None:
+            return None
+        for original, twin in self._generators:
+            if original is generator:
+                return twin
+        twin = clone_generator(generator)
+        self._generators.append((generator, twin))
+        return twin
+
+
+_OWN = frozenset(vars(SubsetDataModule)) | {"source", "plan", "model_id", "indices", "_owns_source", "_generators"}
+
+
+def _blank() -> SubsetDataModule:
+    return object.__new__(SubsetDataModule)

@@ -50,13 +50,18 @@ def grouping(values: Any, *, name: str, n_examples: int) -> Grouping:
         >>> grouping(["b", "a", None, "b"], name="race", n_examples=4).names
         ('a', 'b', '(missing)')
     """
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    items = list(values.tolist() if isinstance(values, np.ndarray) else values)
-    if len(items) != n_examples or any(isinstance(item, list | tuple | dict) for item in items):
+    if isinstance(values, torch.Tensor | np.ndarray):
+        values = values.tolist()
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+        raise ArgumentError(f"groups[{name!r}]: one value for each of the {n_examples} examples, not {values!r:.80}")
+    items = list(values)
+    if len(items) != n_examples:
         raise ArgumentError(
             f"groups[{name!r}] has {len(items)} entries: one value for each of the {n_examples} examples"
         )
+    for row, item in enumerate(items):
+        if isinstance(item, Mapping | list | tuple | set | frozenset) or getattr(item, "ndim", 0):
+            raise ArgumentError(f"groups[{name!r}]: row {row} has several values, {item!r:.80}; one each is needed")
     plain = [_plain(item) for item in items]
     present = sorted({item for item in plain if item is not None}, key=_sort_key)
     code = {item: i for i, item in enumerate(present)}
@@ -91,15 +96,20 @@ def column_of(dataset: Any, name: str) -> Any:
 
 
 def _own_column(dataset: Any, name: str) -> Any:
-    value: Any = getattr(dataset, name, None)
-    if value is None and name in (getattr(dataset, "column_names", None) or ()):
-        value = dataset[name]
+    candidates = [getattr(dataset, name, None)]
+    if name in (getattr(dataset, "column_names", None) or ()):
+        candidates.append(dataset[name])
     for frame in ("df", "frame", "data"):
         table: Any = getattr(dataset, frame, None)
-        if value is None and hasattr(table, "columns") and name in table.columns:
-            value = table[name]
-    is_column = hasattr(value, "__len__") and not isinstance(value, str | bytes | Mapping) and not callable(value)
-    return value if is_column and len(value) == len(dataset) else None
+        if hasattr(table, "columns") and name in table.columns:
+            candidates.append(table[name])
+    return next((value for value in candidates if _is_column(value, len(dataset))), None)
+
+
+def _is_column(value: Any, n_examples: int) -> bool:
+    if isinstance(value, str | bytes | Mapping | set) or callable(value) or not hasattr(value, "__len__"):
+        return False
+    return getattr(value, "ndim", 1) > 0 and len(value) == n_examples
 
 
 def _item(column: Sequence[Any] | Any, i: int) -> Any:
@@ -109,11 +119,9 @@ def _item(column: Sequence[Any] | Any, i: int) -> Any:
 def _plain(item: Any) -> Any:
     if isinstance(item, torch.Tensor | np.generic):
         item = item.item()
-    if item is None or item == "" or type(item).__name__ == "NAType":
+    if item is None or type(item).__name__ == "NAType" or item == "" or item != item:
         return None
     if isinstance(item, float):
-        if item != item:
-            return None
         return int(item) if item.is_integer() else item
     return item if isinstance(item, bool | int | str) else str(item)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -15,15 +14,29 @@ from torch.utils.data import (
     Sampler,
     SequentialSampler,
     Subset,
+    SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from torch.utils.data.distributed import DistributedSampler
 
 from lightning_memaudit.exceptions import UnsupportedDataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     import numpy.typing as npt
 
-__all__ = ["check_map_style", "check_plain", "clone_generator", "sequential_loader", "subset_loader"]
+__all__ = [
+    "check_map_style",
+    "check_plain",
+    "clone_generator",
+    "drawn_dataset",
+    "sequential_loader",
+    "subset_loader",
+]
+
+_SCORING_BATCH = 64
 
 _WAY_OUT = (
     "pass train_loader_factory=f to SubsetDataModule or Audit, where f(dataset) returns the training DataLoader over "
@@ -60,64 +73,132 @@ def check_plain(loader: object, *, what: str) -> DataLoader[Any]:
             f"{what} is a {type(loader).__name__}; only one plain torch DataLoader can be subset. Way out: {_WAY_OUT}"
         )
     check_map_style(loader.dataset, what=f"the data set of {what}")
+    if loader.batch_sampler is None:
+        raise UnsupportedDataError(
+            f"{what} has batch_size=None: batches come out of the data set, so that rows cannot be told apart. "
+            f"Way out: {_WAY_OUT}"
+        )
     if loader.batch_size is None or type(loader.batch_sampler) is not BatchSampler:
         raise UnsupportedDataError(
-            f"{what} has a batch sampler of its own ({type(loader.batch_sampler).__name__}) or batches inside the data set, "
-            f"so that its rows cannot be told apart. Way out: {_WAY_OUT}"
+            f"{what} has batch_sampler={type(loader.batch_sampler).__name__}, which cannot be carried over to a "
+            f"subset; use batch_size= and shuffle=True. Way out: {_WAY_OUT}"
         )
     return loader
 
 
 def subset_loader(
-    loader: DataLoader[Any], rows: npt.NDArray[np.int64], generator: torch.Generator | None
+    loader: DataLoader[Any],
+    rows: npt.NDArray[np.int64],
+    clone: Callable[[torch.Generator | None], torch.Generator | None],
 ) -> DataLoader[Any]:
     """The user's training loader over ``rows`` of its data set; all other settings are kept.
+
+    Args:
+        loader: A loader that ``check_plain`` let pass.
+        rows: The rows to train on.
+        clone: Gives the generator that stands in for one of the user's.
 
     Raises:
         UnsupportedDataError: The sampler cannot be carried over to a subset.
     """
     dataset: Subset[Any] = Subset(loader.dataset, rows.tolist())
-    if loader.drop_last and loader.batch_size is not None and len(rows) < loader.batch_size:
+    sampler = _subset_sampler(loader, dataset, rows, clone)
+    n_drawn = len(sampler)  # type: ignore[arg-type]
+    if loader.drop_last and loader.batch_size is not None and n_drawn < loader.batch_size:
         raise UnsupportedDataError(
-            f"drop_last=True with batch_size={loader.batch_size} leaves no batch of a subset of {len(rows)} examples; "
-            "set drop_last=False or a smaller batch"
+            f"drop_last=True with batch_size={loader.batch_size} leaves no batch of {n_drawn} examples "
+            f"(a subset of {len(rows)}); set drop_last=False or a smaller batch"
         )
-    return _rebuild(loader, dataset, _subset_sampler(loader.sampler, dataset, rows, generator), generator)
+    return _rebuild(loader, dataset, sampler, clone(loader.generator))
 
 
 def sequential_loader(loader: DataLoader[Any], dataset: Dataset[Any]) -> DataLoader[Any]:
-    """``dataset`` in its own order, nothing dropped, with the batch size, collate and workers of ``loader``."""
-    return _rebuild(loader, dataset, SequentialSampler(dataset), None, drop_last=False, persistent_workers=False)  # type: ignore[arg-type]
+    """``dataset`` in its own order, nothing dropped, with the batch size, collate and workers of ``loader``.
+
+    A loader with a batch sampler of its own lends its batch size where it has one.
+    """
+    batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or _SCORING_BATCH
+    changes = {"batch_size": batch_size, "drop_last": False, "persistent_workers": False}
+    if hasattr(loader, "in_order"):
+        changes["in_order"] = True
+    return _rebuild(loader, dataset, SequentialSampler(dataset), None, **changes)  # type: ignore[arg-type]
 
 
-def clone_generator(generator: torch.Generator | None) -> torch.Generator | None:
+def clone_generator(generator: torch.Generator) -> torch.Generator:
     """A generator in the same state, so that the user's own one is never advanced."""
-    if generator is None:
-        return None
     twin = torch.Generator(device=generator.device)
     twin.set_state(generator.get_state())
     return twin
 
 
+def drawn_dataset(loader: DataLoader[Any], *, what: str) -> Dataset[Any]:
+    """The rows that an evaluation loader goes through: its data set, or a ``Subset`` of it.
+
+    Raises:
+        UnsupportedDataError: The rows cannot be numbered, or the sampler does not tell which they are.
+    """
+    n = check_map_style(loader.dataset, what=f"the data set of {what}")
+    if loader.batch_size is None:
+        raise UnsupportedDataError(
+            f"{what} does not batch by batch_size, so that its rows cannot be told apart; give it batch_size=, or "
+            "leave the split out with splits="
+        )
+    if type(loader.sampler) is SubsetRandomSampler:
+        return Subset(loader.dataset, [int(i) for i in loader.sampler.indices])
+    if _pool_size(loader.sampler) != n:
+        raise UnsupportedDataError(
+            f"{what} has the sampler {type(loader.sampler).__name__}, which does not tell which of the {n} rows it "
+            "goes through; put them into torch.utils.data.Subset(dataset, indices), or leave the split out with splits="
+        )
+    return loader.dataset
+
+
+def _pool_size(sampler: Any) -> int | None:
+    """From how many rows a sampler draws, as far as it tells."""
+    if type(sampler) in (SequentialSampler, RandomSampler):
+        return len(sampler.data_source)
+    if type(sampler) is WeightedRandomSampler:
+        return len(sampler.weights)
+    if type(sampler) is DistributedSampler:
+        return len(sampler.dataset)
+    return len(sampler) if hasattr(sampler, "__len__") else None
+
+
 def _subset_sampler(
-    sampler: object, dataset: Subset[Any], rows: npt.NDArray[np.int64], generator: torch.Generator | None
+    loader: DataLoader[Any],
+    dataset: Subset[Any],
+    rows: npt.NDArray[np.int64],
+    clone: Callable[[torch.Generator | None], torch.Generator | None],
 ) -> Sampler[int]:
-    if type(sampler) is SequentialSampler:
-        return SequentialSampler(dataset)
+    sampler, total = loader.sampler, len(dataset.dataset)  # type: ignore[arg-type]
+    name = type(sampler).__name__
+    if type(sampler) not in (SequentialSampler, RandomSampler, WeightedRandomSampler):
+        raise UnsupportedDataError(
+            f"the sampler {name} of the training DataLoader cannot be carried over to a subset; use shuffle=True or a "
+            f"WeightedRandomSampler (over Subset(dataset, indices) where only some rows are meant). Way out: {_WAY_OUT}"
+        )
+    if _pool_size(sampler) != total:
+        raise UnsupportedDataError(
+            f"the sampler {name} of the training DataLoader draws from {_pool_size(sampler)} rows and the data set has "
+            f"{total}; make both the same"
+        )
     if type(sampler) is RandomSampler:
-        total = len(sampler.data_source)
         size = None if sampler.num_samples == total else max(1, round(sampler.num_samples * len(rows) / total))
-        return RandomSampler(dataset, replacement=sampler.replacement, num_samples=size, generator=generator)
+        return RandomSampler(
+            dataset, replacement=sampler.replacement, num_samples=size, generator=clone(sampler.generator)
+        )
     if type(sampler) is WeightedRandomSampler:
         weights = sampler.weights[torch.as_tensor(rows)]
-        size = max(1, round(sampler.num_samples * len(rows) / len(sampler.weights)))
-        if not bool((weights > 0).any()):
+        n_drawable = int((weights > 0).sum())
+        if not n_drawable:
             raise UnsupportedDataError("WeightedRandomSampler: every example of a subset has weight 0")
-        return WeightedRandomSampler(weights.tolist(), size, replacement=sampler.replacement, generator=generator)
-    raise UnsupportedDataError(
-        f"the sampler {type(sampler).__name__} of the training DataLoader cannot be carried over to a subset; use "
-        f"shuffle=True or a WeightedRandomSampler. Way out: {_WAY_OUT}"
-    )
+        size = max(1, round(sampler.num_samples * len(rows) / total))
+        if not sampler.replacement:
+            size = min(size, n_drawable)
+        return WeightedRandomSampler(
+            weights.tolist(), size, replacement=sampler.replacement, generator=clone(sampler.generator)
+        )
+    return SequentialSampler(dataset)
 
 
 def _rebuild(
@@ -140,6 +221,7 @@ def _rebuild(
         "generator": generator,
         "prefetch_factor": loader.prefetch_factor,
         "persistent_workers": loader.persistent_workers,
-        "in_order": getattr(loader, "in_order", True),
     }
+    if hasattr(loader, "in_order"):  # since torch 2.6
+        settings["in_order"] = loader.in_order
     return DataLoader(dataset, **(settings | changes))

@@ -33,8 +33,8 @@ _MASK_STREAM, _SEED_STREAM, _COIN_STREAM = 0, 1, 2
 class SubsetPlan:
     """Random training subsets: ``mask(k)[i]`` says whether model ``k`` trains on example ``i``.
 
-    A mask depends on the plan and ``k`` only: never on how many models there are, on the process or on the platform. The
-    random numbers are raw Philox4x64-10 words (Salmon et al. 2011) keyed by ``(seed, k)``, ranked by a stable sort.
+    A mask depends on the plan and ``k`` only: never on how many models there are, on the process or on the platform.
+    The random numbers are raw Philox4x64-10 words (Salmon et al. 2011) keyed by ``(seed, k)``, ranked by a stable sort.
 
     Args:
         n_examples: Number of training examples ``n``.
@@ -43,7 +43,8 @@ class SubsetPlan:
             ``"bernoulli"``: one coin of probability ``r`` per unit, so that IN and OUT are exact add/remove neighbours.
             ``"paired"``: models ``2j`` and ``2j+1`` hold complementary halves; ``subset_fraction`` must be 0.5.
             ``"stratified"``: fixed size within each of ``strata``.
-            ``"canaries"``: the listed rows are fair coins, every other row is always in; ``subset_fraction`` becomes 0.5.
+            ``"canaries"``: the listed rows are fair coins, every other row is always in; ``subset_fraction`` becomes
+            0.5.
         seed: Seed of the plan, in [0, 2**63).
         strata: int[n], the stratum of each example (``"stratified"`` only).
         units: int[n]; rows of the same value (one person, one patient) are in or out together.
@@ -229,8 +230,8 @@ class SubsetPlan:
                 continue
             arm = "IN" if kept == 0 else "OUT"
             raise ArgumentError(
-                f"subset_fraction={self.subset_fraction} keeps {kept} of {size} {what} ({name}), so that the {arm} arm is "
-                "empty with certainty; give more examples, another fraction, larger strata, or design='bernoulli'"
+                f"subset_fraction={self.subset_fraction} keeps {kept} of {size} {what} ({name}), so that the {arm} arm "
+                "is empty with certainty; give more examples, another fraction, larger strata, or design='bernoulli'"
             )
 
 
@@ -281,7 +282,10 @@ def _row_numbers(value: npt.ArrayLike | None, n_examples: int) -> npt.NDArray[np
     if array.dtype == bool and array.shape == (n_examples,):
         array = np.flatnonzero(array)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
-        raise ArgumentError(f"canaries: a list of row numbers or bool[{n_examples}] is needed, at least one row")
+        raise ArgumentError(
+            f"canaries has shape {array.shape} and type {array.dtype}: a list of row numbers or bool[{n_examples}] is "
+            "needed, at least one row"
+        )
     if array.min() < 0 or array.max() >= n_examples:
         raise ArgumentError(
             f"canaries: row numbers must be in [0, {n_examples}), and {array.min()}..{array.max()} was given"

@@ -23,21 +23,24 @@ _SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 def preserved_randomness() -> Iterator[None]:
     """Every global random state, and what ``seed_everything`` exports, are afterwards what they were before."""
     exported = {name: os.environ.get(name) for name in _SEED_VARIABLES}
-    with isolate_rng():
-        try:
-            yield
-        finally:
-            for name, value in exported.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+    isolation = isolate_rng()
+    isolation.__enter__()
+    try:
+        yield
+    finally:
+        isolation.__exit__(None, None, None)  # Lightning's own exit restores nothing after an exception
+        for name, value in exported.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run a block under its own seed; the global random states are afterwards what they were before."""
     with preserved_randomness():
+        os.environ["PL_GLOBAL_SEED"] = str(seed % 2**32)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - users' code draws from the global generator
         torch.manual_seed(seed)

@@ -9,33 +9,30 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_memaudit.data.loaders import check_map_style, check_plain, sequential_loader
+from lightning_memaudit.data.loaders import check_map_style, check_plain, drawn_dataset, sequential_loader
 from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lightning.pytorch import Trainer
-
-__all__ = ["DataSource", "TrainLoaderFactory", "check_datamodule"]
-
-TrainLoaderFactory = "Callable[[Dataset[Any]], DataLoader[Any]]"
+__all__ = ["DataSource", "check_datamodule"]
 
 
 class DataSource:
     """What the models of one population share in one process: the data module, its seed, and its splits.
 
-    ``prepare_data``, ``setup`` and the loader methods of the user's data module run under the PLAN's seed, and ``setup``
-    once per stage, so that a ``random_split`` without a generator gives every model the same rows.
+    ``prepare_data``, ``setup`` and the loader methods of the user's data module run under the PLAN's seed, and
+    ``setup`` once per stage, so that a ``random_split`` without a generator gives every model the same rows.
 
     Args:
         datamodule: The user's data module.
         seed: Seed of the plan.
-        eval_dataset: All training examples in the same order without random transforms, or a callable that takes the data
-            module and returns them; None scores the training data set itself.
-        train_loader_factory: ``f(dataset) -> DataLoader`` for training loaders that cannot be rebuilt (own samplers, several
-            loaders). With it, ``eval_dataset`` is needed when the module's own training loader is not a plain one.
+        eval_dataset: All training examples in the same order without random transforms, or a callable that takes the
+            data module and returns them; None scores the training data set itself.
+        train_loader_factory: ``f(dataset) -> DataLoader`` for training loaders that cannot be rebuilt (own samplers,
+            several loaders). With it, ``eval_dataset`` is needed when ``train_dataloader()`` gives no ``DataLoader``:
+            the models then train on its rows.
     """
 
     def __init__(
@@ -61,18 +58,17 @@ class DataSource:
                 self.datamodule.prepare_data()
             self._prepared = True
 
-    def setup(self, stage: str | None, trainer: Trainer | None = None) -> None:
+    def setup(self, stage: str | None) -> None:
         """Run the module's ``setup(stage)`` unless it ran before."""
-        if trainer is not None:
-            self.datamodule.trainer = trainer
         if stage not in self._stages:
             with seeded(self.seed):
-                self.datamodule.setup(stage)  # type: ignore[arg-type]
+                self.datamodule.setup(stage=stage)  # type: ignore[arg-type]
             self._stages.add(stage)
 
-    def forget_setup(self, stage: str | None) -> None:
-        """Let ``setup(stage)`` run again, after the module was torn down."""
-        self._stages.discard(stage)
+    def teardown(self, stage: str | None) -> None:
+        """Run the module's ``teardown(stage)``; ``setup`` may run again after it."""
+        self._stages.clear()  # a teardown may free what other stages set up
+        self.datamodule.teardown(stage=stage)  # type: ignore[arg-type]
 
     def train_loader(self) -> DataLoader[Any]:
         """The user's training loader, over all rows.
@@ -80,14 +76,25 @@ class DataSource:
         Raises:
             UnsupportedDataError: It is not one plain ``DataLoader``.
         """
-        return check_plain(self._call("train_dataloader"), what="train_dataloader()")
+        return check_plain(self._train_dataloader(), what="train_dataloader()")
 
     def train_dataset(self) -> Dataset[Any]:
-        """All training examples as the models train on them."""
+        """All training examples as the models train on them.
+
+        Raises:
+            UnsupportedDataError: The module's training loader does not tell, and no ``eval_dataset`` was given.
+        """
         if self.train_loader_factory is None:
             return self.train_loader().dataset
-        loader = self._call("train_dataloader")
-        return loader.dataset if isinstance(loader, DataLoader) else self._scored_train_dataset()
+        loader = self._train_dataloader()
+        if isinstance(loader, DataLoader):
+            return loader.dataset
+        if self._eval_dataset is None:
+            raise UnsupportedDataError(
+                f"train_dataloader() gives a {type(loader).__name__}, which does not tell the training examples; pass "
+                "eval_dataset= with all of them in a fixed order"
+            )
+        return self._scored_train_dataset()
 
     def n_examples(self) -> int:
         """How many training examples there are."""
@@ -102,48 +109,75 @@ class DataSource:
 
         Raises:
             ArgumentError: A split was asked for that the module does not have.
+            UnsupportedDataError: A loader whose rows cannot be numbered.
         """
-        wanted = None if splits is None else list(splits)
-        loaders = {"train": self._train_scoring_loader()} if wanted is None or "train" in wanted else {}
-        for name, stage in (("val", "validate"), ("test", "test")):
-            if wanted is not None and not any(split.split("-")[0] == name for split in wanted):
-                continue
-            if is_overridden(f"{name}_dataloader", self.datamodule):
-                if name == "test" or not self._stages & {"fit", None}:
-                    self.setup(stage)
-                loaders |= _named_loaders(name, self._call(f"{name}_dataloader"))
-        if wanted is not None:
-            missing = [split for split in wanted if split not in loaders]
-            if missing:
-                raise ArgumentError(
-                    f"splits={wanted!r}: the data module {type(self.datamodule).__name__} has no {missing[0]!r}; "
-                    f"there is {', '.join(loaders) or 'none of them'}"
-                )
-            loaders = {split: loaders[split] for split in wanted}
-        return loaders
+        if splits is None:
+            return {
+                name: loader for family in ("train", "val", "test") for name, loader in self._family(family).items()
+            }
+        wanted = [splits] if isinstance(splits, str) else list(splits)
+        families = sorted({split.split("-")[0] for split in wanted} & {"train", "val", "test"})
+        known = {name: loader for family in families for name, loader in self._family(family).items()}
+        missing = [split for split in wanted if split not in known]
+        if missing or not wanted:
+            raise ArgumentError(
+                f"splits={wanted!r}: the data module {type(self.datamodule).__name__} has no {', '.join(missing)!r}; "
+                f"there is {', '.join(self.scoring_loaders())}"
+            )
+        return {split: known[split] for split in wanted}
+
+    def _family(self, name: str) -> dict[str, DataLoader[Any]]:
+        """The scoring loaders of ``train``, of ``val`` (``val-0``, ``val-1``, ...), or of ``test``."""
+        if name == "train":
+            return {name: self._train_scoring_loader()}
+        if not is_overridden(f"{name}_dataloader", self.datamodule):
+            return {}
+        if name == "test":
+            self.setup("test")
+        elif "fit" not in self._stages:  # setup("fit") is for training and validation
+            self.setup("validate")
+        return _named_loaders(name, self._call(f"{name}_dataloader"))
 
     def _train_scoring_loader(self) -> DataLoader[Any]:
+        self.setup("fit")
         dataset = self._scored_train_dataset()
         n_scored = check_map_style(dataset, what="eval_dataset")
-        if self.train_loader_factory is None:
-            template = self.train_loader()
-            n_trained = len(template.dataset)  # type: ignore[arg-type]
-        else:
-            template, n_trained = self.train_loader_factory(dataset), n_scored
+        n_trained = self.n_examples()
         if n_scored != n_trained:
             raise ArgumentError(
-                f"eval_dataset has {n_scored} examples and the training data set has {n_trained}: they must be the same "
-                "examples in the same order"
+                f"eval_dataset has {n_scored} examples and the training data set has {n_trained}: they must be the "
+                "same examples in the same order"
             )
-        return sequential_loader(template, dataset)
+        return sequential_loader(self._template(dataset), dataset)
+
+    def _template(self, dataset: Dataset[Any]) -> DataLoader[Any]:
+        """The loader whose batch size, collate and workers scoring takes over."""
+        if self.train_loader_factory is None:
+            return self.train_loader()
+        with seeded(self.seed):
+            made: Any = self.train_loader_factory(dataset)
+        loaders = [part for part in CombinedLoader(made).flattened if isinstance(part, DataLoader)]
+        if not loaders:
+            raise UnsupportedDataError(
+                f"train_loader_factory gives a {type(made).__name__} without any torch DataLoader"
+            )
+        return next((loader for loader in loaders if loader.dataset is dataset), loaders[0])
 
     def _scored_train_dataset(self) -> Dataset[Any]:
         if self._eval_dataset is None:
-            return self.train_loader().dataset
+            return self.train_dataset()
         if callable(self._eval_dataset) and not isinstance(self._eval_dataset, Dataset):
             with seeded(self.seed):
                 return self._eval_dataset(self.datamodule)
         return self._eval_dataset
+
+    def _train_dataloader(self) -> Any:
+        if not is_overridden("train_dataloader", self.datamodule):
+            raise UnsupportedDataError(
+                f"{type(self.datamodule).__name__} has no train_dataloader(); define it in the data module (not in the "
+                "LightningModule)"
+            )
+        return self._call("train_dataloader")
 
     def _call(self, name: str) -> Any:
         with seeded(self.seed):
@@ -158,6 +192,8 @@ def check_datamodule(datamodule: object) -> None:
     """
     if isinstance(datamodule, LightningDataModule):
         return
+    if isinstance(datamodule, type):
+        raise ArgumentError(f"datamodule={datamodule.__name__} is a class; call it: {datamodule.__name__}(...)")
     ancestors = {f"{base.__module__}.{base.__name__}" for base in type(datamodule).__mro__}
     if any(name.startswith("pytorch_lightning.") for name in ancestors):
         raise ArgumentError(
@@ -185,14 +221,10 @@ def _named_loaders(name: str, loaders: Any) -> dict[str, DataLoader[Any]]:
     for split, loader in named.items():
         if not isinstance(loader, DataLoader):
             raise UnsupportedDataError(
-                f"{name}_dataloader() gives a {type(loader).__name__}; a torch DataLoader is needed, or leave the split out "
-                "with splits="
+                f"{name}_dataloader() gives a {type(loader).__name__}; a torch DataLoader is needed, or leave the "
+                "split out with splits="
             )
-        check_map_style(loader.dataset, what=f"the data set of {name}_dataloader()")
-        if loader.batch_size is None:
-            raise UnsupportedDataError(
-                f"{name}_dataloader() does not batch by batch_size, so that its rows cannot be told apart; give it "
-                "batch_size=, or leave the split out with splits="
-            )
-        sequential[split] = sequential_loader(loader, loader.dataset)
+        dataset = drawn_dataset(loader, what=f"{name}_dataloader()")
+        if len(dataset):  # type: ignore[arg-type]
+            sequential[split] = sequential_loader(loader, dataset)
     return sequential

@@ -31,7 +31,13 @@ def find_target(batch: Any, key: str | int | None = None) -> torch.Tensor:
         UnsupportedDataError: Nothing of that name is there; the message lists what is.
     """
     target = _find(batch, key, 1, _TARGET_NAMES, "target")
-    return target if isinstance(target, torch.Tensor) else torch.as_tensor(target)
+    try:
+        return target if isinstance(target, torch.Tensor) else torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnsupportedDataError(
+            f"the target of a batch is a {type(target).__name__} that is no tensor of numbers ({error}); let the "
+            "collate_fn make one, or pass score_fn=f with f(pl_module, batch) -> ExampleScores"
+        ) from error
 
 
 def _find(batch: Any, key: str | int | None, position: int, names: tuple[str, ...], what: str) -> Any:
@@ -41,18 +47,18 @@ def _find(batch: Any, key: str | int | None, position: int, names: tuple[str, ..
             return batch[found[0]]
         wanted = repr(key) if key is not None else "/".join(names)
         raise UnsupportedDataError(
-            f"no {what} in the batch: looked for {wanted}, and its keys are {', '.join(map(repr, batch))}; name the right one "
-            f"with a score function such as scoring.Multiclass({what}='...')"
+            f"no {what} in the batch: looked for {wanted}, and its keys are {', '.join(map(repr, batch))}; name the "
+            f"right one with a score function such as scoring.Multiclass({what}='...')"
         )
     if isinstance(batch, Sequence) and not isinstance(batch, str):
         index = position if key is None else key
         if isinstance(index, int) and -len(batch) <= index < len(batch):
             return batch[index]
         raise UnsupportedDataError(
-            f"no {what} in the batch: it is a {type(batch).__name__} of {len(batch)}, and entry {index!r} was looked for; "
-            "pass score_fn=f with f(pl_module, batch) -> ExampleScores for batches of another form"
+            f"no {what} in the batch: it is a {type(batch).__name__} of {len(batch)}, and entry {index!r} was looked "
+            "for; pass score_fn=f with f(pl_module, batch) -> ExampleScores for batches of another form"
         )
     raise UnsupportedDataError(
-        f"no {what} in the batch, which is a {type(batch).__name__}; tuples (inputs, target, ...) and mappings are known, for "
-        "others pass score_fn=f with f(pl_module, batch) -> ExampleScores"
+        f"no {what} in the batch, which is a {type(batch).__name__}; tuples (inputs, target, ...) and mappings are "
+        "known, for others pass score_fn=f with f(pl_module, batch) -> ExampleScores"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -31,6 +32,7 @@ __all__ = [
 
 _ROWS_THAT_TELL = 4  # fewer rows of logits sum to one by chance
 
+Outputs = Literal["logits", "probabilities"]
 ScoreFunctionName = Literal["multiclass", "binary", "sequence"]
 
 
@@ -67,31 +69,24 @@ class Multiclass:
     Args:
         inputs: Key or position of the inputs in a batch; None looks for the usual names.
         target: Key or position of the targets; None looks for the usual names.
-        outputs: ``"logits"`` (log-probabilities are logits too), or ``"probabilities"`` of a module that ends in softmax;
-            None takes logits and refuses what looks like probabilities.
+        outputs: ``"logits"`` (log-probabilities are logits too), or ``"probabilities"`` of a module that ends in
+            softmax; None takes logits and refuses what looks like probabilities.
     """
 
     inputs: str | int | None = None
     target: str | int | None = None
-    outputs: Literal["logits", "probabilities"] | None = None
+    outputs: Outputs | None = None
 
     def __call__(self, pl_module: LightningModule, batch: Any) -> ExampleScores:
         """Score one batch."""
         logits = _logits(pl_module, batch, self.inputs)
-        target = find_target(batch, self.target).to(logits.device)
+        target = _one_each(find_target(batch, self.target)).to(logits.device)
         if logits.ndim != 2 or logits.shape[1] < 2 or target.shape != logits.shape[:1]:
             raise UnsupportedDataError(
-                f"score_fn='multiclass' needs logits[B, C] and targets[B], and forward gave {_shape(logits)} for targets "
-                f"{_shape(target)}; try score_fn='binary' or 'sequence', or pass your own function"
+                f"score_fn='multiclass' needs logits[B, C] and targets[B], and forward gave {_shape(logits)} for "
+                f"targets {_shape(target)}; try score_fn='binary' or 'sequence', or pass your own function"
             )
-        if self.outputs == "probabilities":
-            logits = logits.double().clamp_min(torch.finfo(torch.float32).tiny).log()
-        elif self.outputs is None and _look_like_probabilities(logits):
-            raise UnsupportedDataError(
-                "forward returned what looks like probabilities, whose margins would be wrong as logits; pass "
-                "score_fn=scoring.Multiclass(outputs='probabilities'), or outputs='logits' if they are logits after all"
-            )
-        return multiclass_scores(logits, target)
+        return multiclass_scores(_as_logits(logits, self.outputs, "Multiclass"), target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +96,31 @@ class Binary:
     Args:
         inputs: Key or position of the inputs in a batch; None looks for the usual names.
         target: Key or position of the targets; None looks for the usual names.
+        outputs: ``"logits"``, or ``"probabilities"`` of a module that ends in sigmoid (or softmax over two); None takes
+            logits and refuses what looks like probabilities.
     """
 
     inputs: str | int | None = None
     target: str | int | None = None
+    outputs: Outputs | None = None
 
     def __call__(self, pl_module: LightningModule, batch: Any) -> ExampleScores:
         """Score one batch."""
-        logits = _logits(pl_module, batch, self.inputs)
-        target = find_target(batch, self.target).to(logits.device)
-        target = target.reshape(len(target), -1).squeeze(1)
-        if logits.ndim == 2 and logits.shape[1] == 1:
-            logits = logits.squeeze(1)
-        if logits.ndim == 1:
-            logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
-        if target.ndim != 1 or logits.ndim != 2 or logits.shape != (len(target), 2):
+        outputs = _logits(pl_module, batch, self.inputs)
+        target = _one_each(find_target(batch, self.target)).to(outputs.device)
+        if target.ndim != 1 or outputs.shape not in ((), (len(target),), (len(target), 1), (len(target), 2)):
             raise UnsupportedDataError(
-                f"score_fn='binary' needs one or two logits and one target an example, and forward gave {_shape(logits)} for "
-                f"targets {_shape(target)}"
+                f"score_fn='binary' needs one or two logits and one target an example, and forward gave "
+                f"{_shape(outputs)} for targets {_shape(target)}"
             )
         if bool(((target != 0) & (target != 1)).any()):
             raise UnsupportedDataError(
-                f"score_fn='binary' needs targets 0 and 1, and there is {sorted(set(target.tolist()))[:5]}; soft or −1/+1 targets "
-                "need your own score function"
+                f"score_fn='binary' needs targets 0 and 1, and there is {sorted(set(target.tolist()))[:5]}; soft or "
+                "−1/+1 targets need your own score function"
             )
+        logits = _as_logits(outputs.reshape(len(target), -1), self.outputs, "Binary")
+        if logits.shape[1] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return multiclass_scores(logits, target)
 
 
@@ -132,8 +128,8 @@ class Binary:
 class Sequence:
     """One class per token: ``pl_module(inputs)`` gives logits[B, T, C], targets are [B, T] and ``ignore_index`` is left out.
 
-    ``correct`` is the share of right tokens, ``margin`` and ``loss`` are means over tokens, and a sequence without a token
-    is NaN. Targets are taken as they are: a language model's shift by one is the module's business.
+    ``correct`` is the share of right tokens, ``margin`` and ``loss`` are means over tokens, and a sequence without a
+    token is NaN. Targets are taken as they are: a language model's shift by one is the module's business.
 
     Args:
         inputs: Key or position of the inputs in a batch; None looks for the usual names.
@@ -151,9 +147,11 @@ class Sequence:
         target = find_target(batch, self.target).to(logits.device)
         if logits.ndim != 3 or target.shape != logits.shape[:2]:
             raise UnsupportedDataError(
-                f"score_fn='sequence' needs logits[B, T, C] and targets[B, T], and forward gave {_shape(logits)} for targets "
-                f"{_shape(target)}"
+                f"score_fn='sequence' needs logits[B, T, C] and targets[B, T], and forward gave {_shape(logits)} for "
+                f"targets {_shape(target)}"
             )
+        logits = _float64(logits)
+        target = target.to(logits.device)
         counted = target != self.ignore_index
         tokens = multiclass_scores(logits.flatten(0, 1), torch.where(counted, target, 0).flatten())
         weights = counted.double()
@@ -207,8 +205,8 @@ def find_score_function(score_fn: ScoreFunctionName | ScoreFunction) -> ScoreFun
 def multiclass_scores(logits: torch.Tensor, target: torch.Tensor) -> ExampleScores:
     """Scores from logits[B, C] and class numbers[B], in float64.
 
-    The margin is log p_y − log Σ_{c≠y} p_c (Carlini et al. 2022, stable form): z_y − logsumexp of the other logits. A model
-    whose logits are not finite gets nothing right: ``correct`` False, ``prediction`` −1, NaN margin and loss.
+    The margin is log p_y − log Σ_{c≠y} p_c (Carlini et al. 2022, stable form): z_y − logsumexp of the other logits. An
+    example whose logits hold NaN or +inf (or −inf alone) is wrong: ``prediction`` −1, NaN margin and loss.
 
     Raises:
         UnsupportedDataError: A target is no class number.
@@ -218,14 +216,20 @@ def multiclass_scores(logits: torch.Tensor, target: torch.Tensor) -> ExampleScor
         >>> scores.correct.tolist(), scores.margin.tolist()
         ([True, False], [2.0, -1.0])
     """
-    logits = logits.double()
-    target = target.long()
+    logits = _float64(logits)
     n_classes = logits.shape[1]
+    if target.is_floating_point() and not torch.equal(target, target.round()):
+        raise UnsupportedDataError(
+            f"targets such as {_odd(target)} are no class numbers; soft labels and regression need your own score "
+            "function, score_fn=f with f(pl_module, batch) -> ExampleScores"
+        )
+    target = target.to(logits.device).long()
     if len(target) and not 0 <= int(target.min()) <= int(target.max()) < n_classes:
         raise UnsupportedDataError(
-            f"targets range over {int(target.min())}..{int(target.max())} and forward gives {n_classes} classes (0..{n_classes - 1})"
+            f"targets range over {int(target.min())}..{int(target.max())} and forward gives {n_classes} classes "
+            f"(0..{n_classes - 1})"
         )
-    finite = ~logits.isnan().any(1) & ~(logits == torch.inf).any(1)
+    finite = logits.amax(1).isfinite()
     chosen = logits.gather(1, target[:, None]).squeeze(1)
     others = logits.scatter(1, target[:, None], -torch.inf).logsumexp(1)
     nan = torch.full_like(chosen, torch.nan)
@@ -276,12 +280,13 @@ def score_split(
     correct = whole["correct"]
     if correct.dtype != bool and bool(np.isin(correct, (0, 1)).all()) and not isinstance(score_fn, Sequence):
         correct = correct.astype(bool)
-    return SplitScores(
-        correct=correct if correct.dtype == bool else correct.astype(np.float32),
-        margin=whole["margin"].astype(np.float32),
-        loss=whole["loss"].astype(np.float32),
-        prediction=whole["prediction"].astype(np.int32),
-    )
+    with np.errstate(over="ignore"):  # a diverged model: infinite is what it is
+        return SplitScores(
+            correct=correct if correct.dtype == bool else correct.astype(np.float32),
+            margin=whole["margin"].astype(np.float32),
+            loss=whole["loss"].astype(np.float32),
+            prediction=whole["prediction"].astype(np.int32),
+        )
 
 
 def _checked(scores: ExampleScores, expected: int, split: str) -> dict[str, npt.NDArray[Any]]:
@@ -289,13 +294,13 @@ def _checked(scores: ExampleScores, expected: int, split: str) -> dict[str, npt.
         raise UnsupportedDataError(f"score_fn returned a {type(scores).__name__}; it must return scoring.ExampleScores")
     columns = {}
     for name in ("correct", "margin", "loss", "prediction"):
-        values = torch.as_tensor(getattr(scores, name)).detach().cpu().numpy()
+        values = torch.as_tensor(getattr(scores, name)).detach().cpu()
         if values.shape != (expected,):
             raise UnsupportedDataError(
-                f"a batch of {expected} examples of split {split!r} gave {name} of shape {list(values.shape)}; the collate_fn "
-                "must keep every sample, and score_fn must return one value an example"
+                f"a batch of {expected} examples of split {split!r} gave {name} of shape {_shape(values)}; the "
+                "collate_fn must keep every sample, and score_fn must return one value an example"
             )
-        columns[name] = values
+        columns[name] = (values.double() if values.is_floating_point() else values).numpy()
     if columns["correct"].dtype != bool and bool(((columns["correct"] < 0) | (columns["correct"] > 1)).any()):
         raise UnsupportedDataError("score_fn gave 'correct' outside [0, 1]; it is 0/1 or the share of right tokens")
     return columns
@@ -303,7 +308,7 @@ def _checked(scores: ExampleScores, expected: int, split: str) -> dict[str, npt.
 
 def _logits(pl_module: LightningModule, batch: Any, key: str | int | None) -> torch.Tensor:
     output = pl_module(find_input(batch, key))
-    if isinstance(output, dict) and "logits" in output:
+    if isinstance(output, Mapping) and "logits" in output:
         output = output["logits"]
     output = getattr(output, "logits", output)
     if not isinstance(output, torch.Tensor):
@@ -314,12 +319,39 @@ def _logits(pl_module: LightningModule, batch: Any, key: str | int | None) -> to
     return output
 
 
+def _as_logits(outputs: torch.Tensor, kind: Outputs | None, name: str) -> torch.Tensor:
+    """What forward gave, [B, 1] or [B, C], as logits in float64."""
+    outputs = _float64(outputs)
+    if kind == "probabilities":
+        tiny = torch.finfo(torch.float32).tiny
+        logits = outputs.clamp_min(tiny).log()
+        return logits - (1 - outputs).clamp_min(tiny).log() if outputs.shape[1] == 1 else logits
+    if kind is None and _look_like_probabilities(outputs):
+        raise UnsupportedDataError(
+            "forward returned what looks like probabilities, whose margins would be wrong as logits; pass "
+            f"score_fn=scoring.{name}(outputs='probabilities'), or outputs='logits' if they are logits after all"
+        )
+    return outputs
+
+
 def _look_like_probabilities(outputs: torch.Tensor) -> bool:
-    if len(outputs) < _ROWS_THAT_TELL or bool((outputs < 0).any()):
+    if len(outputs) < _ROWS_THAT_TELL or not bool(((outputs >= 0) & (outputs <= 1)).all()):
         return False
-    return bool(
-        torch.allclose(outputs.double().sum(1), torch.ones(1, dtype=torch.float64, device=outputs.device), atol=1e-3)
-    )
+    if outputs.shape[1] == 1:  # of a sigmoid: in [0, 1], on both sides of one half
+        return bool((outputs < 0.5).any() and (outputs > 0.5).any())
+    return bool(((outputs.sum(1) - 1).abs() < 1e-2).all())
+
+
+def _one_each(target: torch.Tensor) -> torch.Tensor:
+    return target.squeeze(1) if target.ndim == 2 else target
+
+
+def _float64(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()  # Apple's devices have no float64
+
+
+def _odd(target: torch.Tensor) -> float:
+    return float(target[target != target.round()][0])
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.outcomes.storage import Storage
-from lightning_memaudit.report.figures import figures
+from lightning_memaudit.report.figures import figure_names, figures
 from lightning_memaudit.report.markdown import render_markdown, render_summary
 from lightning_memaudit.sections.memorization import MemorizationResult, memorization_section
 
@@ -73,7 +73,9 @@ class AuditReport:
             content["memorization"] = {"status": "unavailable", "reason": str(missing)}
         else:
             content["memorization"] = {"status": "ok", "reason": None, **memorization.to_dict()}
-        return cls(_plain(content), store.examples("train"), memorization)
+        examples = store.examples("train")
+        content["figures"] = [] if memorization is None else figure_names(examples)
+        return cls(_plain(content), examples, memorization)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AuditReport:
@@ -135,7 +137,7 @@ class AuditReport:
         """
         storage = Storage(folder)
         storage.write("report.json", self.to_json().encode())
-        if self._memorization is not None:
+        if self._memorization is not None and self.examples is not None:
             for name, picture in figures(self._memorization, self.examples).items():
                 storage.write(f"figures/{name}", picture)
         storage.write("report.md", self.to_markdown().encode())

@@ -13,15 +13,21 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.sections.memorization import MemorizationResult
 
-__all__ = ["figures"]
+__all__ = ["contact_sheet", "figure_names", "figures"]
 
 _COLUMNS = 10
 
 
-def figures(memorization: MemorizationResult, examples: Examples | None) -> dict[str, bytes]:
+def figure_names(examples: Examples) -> list[str]:
+    """The files that ``figures`` gives."""
+    has_images = examples.previews is not None and examples.previews.dtype == np.uint8
+    return ["memorization.png", "top.png"] if has_images else ["memorization.png"]
+
+
+def figures(memorization: MemorizationResult, examples: Examples) -> dict[str, bytes]:
     """PNG files by name: the histogram, and a contact sheet where the examples are images."""
     pictures = {"memorization.png": _png(memorization.plot().get_figure())}  # type: ignore[arg-type]
-    if examples is not None and examples.previews is not None and examples.previews.dtype == np.uint8:
+    if "top.png" in figure_names(examples):
         pictures["top.png"] = _png(contact_sheet(memorization, examples))
     return pictures
 

@@ -31,7 +31,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "name": plain_name, "bar": bar, "whole": whole}
+    environment.filters |= {"percent": percent, "number": number, "name": plain_name, "bar": bar, "whole": whole, "count": count}
     return environment
 
 
@@ -63,6 +63,16 @@ def whole(value: float | None) -> str:
     return "unknown" if value is None else f"{round(value)}"
 
 
+def count(value: int, noun: str) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> count(1, "example"), count(0, "example")
+        ('1 example', '0 examples')
+    """
+    return f"{value} {noun}" if value == 1 else f"{value} {noun}s"
+
+
 def plain_name(value: object) -> str:
     """A label or group name as text in a Markdown table: one line, nothing that is markup, at most 80 characters.
 
@@ -76,6 +86,6 @@ def plain_name(value: object) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text)
 
 
-def bar(count: int, counts: list[int]) -> str:
+def bar(height: int, heights: list[int]) -> str:
     """A bar of a histogram, on the square root of counts."""
-    return _BAR * (max(1, round(_BAR_WIDTH * (count / max(counts)) ** 0.5)) if count else 0)
+    return _BAR * (max(1, round(_BAR_WIDTH * (height / max(heights)) ** 0.5)) if height else 0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.data.groups import Grouping
     from lightning_memaudit.data.plan import SubsetPlan
-    from lightning_memaudit.functional.memorization import MemorizationScore
+    from lightning_memaudit.functional.memorization import IntervalMethod, MemorizationScore
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
 
@@ -37,6 +37,7 @@ MEMORIZED = 0.25  # the threshold of Feldman and Zhang (2020)
 NOT_FITTED_BELOW = 0.5  # an example that models get wrong more often than not although they trained on it
 _FITTED_SHARE, _PARTLY_FITTED_SHARE = 0.01, 0.2
 _TOP = 20
+_LEAST_BLOCKS = 4
 _BINS = np.linspace(-1.0, 1.0, 41)
 
 FitStatus = Literal["fitted", "partly fitted", "not fitted"]
@@ -129,10 +130,11 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
     outcomes = store.load(model_ids=ids, fields=("correct", "prediction"))
     examples, plan, stopping = store.examples("train"), store.plan, store.stopping()
     level = 0.95 if stopping is None else float(stopping["level"])
+    method: IntervalMethod = "agresti-caffo" if stopping is None else "agresti-caffo-level"
     correct, mask, blocks = outcomes.correct, outcomes.mask, outcomes.blocks
     scores = memorization_score(correct, mask)
-    low, high = memorization_interval(correct, mask, level)
-    spread = prevalence(correct, mask, threshold=MEMORIZED, blocks=blocks, level=level)
+    low, high = memorization_interval(correct, mask, level, method)
+    spread = prevalence(correct, mask, threshold=MEMORIZED, blocks=blocks, level=level, method=method)
     tested = next((split for split in store.splits() if split.startswith(("test", "val"))), None)
     summary: dict[str, Any] = {
         "n_models": len(ids),
@@ -142,13 +144,13 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         "design": plan.design,
         "subset_fraction": plan.subset_fraction,
         "level": level,
-        "interval_method": interval_method(correct),
+        "interval_method": interval_method(correct, method),
         "worst_case_standard_error": worst_case_standard_error(len(ids), plan.subset_fraction),
         "mean_score": _mean(scores.score),
         "fit": _fit(scores),
         "arms": _arms(scores, plan, len(ids)),
         "histogram": _histogram(scores.score),
-        "reliability": asdict(reliability(correct, mask, blocks=blocks)),
+        "reliability": _reliability(outcomes),
         "prevalence": asdict(spread),
         "top": _top(scores, low, high, outcomes, examples),
         "by_class": _by_class(outcomes, examples, scores, level),
@@ -172,6 +174,13 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         examples.groups,
         summary,
     )
+
+
+def _reliability(outcomes: Outcomes) -> dict[str, Any]:
+    n_blocks = len(outcomes.model_ids if outcomes.blocks is None else np.unique(outcomes.blocks))
+    if n_blocks < _LEAST_BLOCKS:
+        return {"status": "unavailable", "reason": f"{n_blocks} independent models cannot be split in halves with both arms"}
+    return {"status": "ok", "reason": None, **asdict(reliability(outcomes.correct, outcomes.mask, blocks=outcomes.blocks))}
 
 
 def _fit(scores: MemorizationScore) -> dict[str, Any]:

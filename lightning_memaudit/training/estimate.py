@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lightning.pytorch import Callback
-
+from lightning_memaudit.callbacks.step_timer import StepTimer
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.task import Population, probe, train_model
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
-
     from lightning_memaudit.data.plan import SubsetPlan
 
 __all__ = ["Estimate", "estimate"]
@@ -45,20 +42,6 @@ class Estimate:
     seconds: float
     bytes_on_disk: int
     basis: str
-
-
-class _StepTimer(Callback):
-    """Stops the fit after some steps and keeps the time of each."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.times.append(time.perf_counter())
-        if len(self.times) > _STEPS:
-            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
 
 def estimate(population: Population, plan: SubsetPlan, n_models: int, store: OutcomeStore) -> Estimate:
@@ -95,7 +78,7 @@ def _timed(population: Population, plan: SubsetPlan) -> tuple[float, str]:
     scratch.storage.clear()
     try:
         steps = probe(population, plan, scratch)
-        timer = _StepTimer()
+        timer = StepTimer(_STEPS)
         started = time.perf_counter()
         train_model(population, plan, 0, scratch, callbacks=[timer])
         total = time.perf_counter() - started

@@ -47,13 +47,14 @@ def test_split_half_is_one_split_of_the_same_and_the_contract_finds_it() -> None
 
 def test_blocks_stay_together() -> None:
     rng = np.random.default_rng(3)
-    half = rng.random((10, 40)) < 0.5
-    mask = np.stack([half, ~half], axis=1).reshape(20, 40)
+    half = rng.random((3, 40)) < 0.5
+    mask = np.stack([half, ~half], axis=1).reshape(6, 40)
     correct = rng.random(mask.shape) < np.where(mask, 0.9, 0.4)
-    blocks = np.arange(20) // 2
-    found = reliability.reliability(correct, mask, blocks=blocks, n_splits=8)
-    # A half made of whole pairs has both arms for every example.
+    # One half is a single pair: it has both arms for every example only if the pair was kept whole.
+    found = reliability.reliability(correct, mask, blocks=np.arange(6) // 2, n_splits=60)
     assert (found.n_examples, found.n_excluded) == (40, 0)
+    # Single models are split so that an example loses an arm in 2 of 5 splits.
+    assert reliability.reliability(correct, mask, n_splits=60).n_excluded > 0
 
 
 def test_examples_without_both_arms_in_a_half_are_excluded_and_counted() -> None:

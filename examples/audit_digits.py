@@ -1,0 +1,84 @@
+"""Audit a model from Python: which training examples does it memorize, and in which groups?
+
+Trains a small network on many random subsets of scikit-learn's digits (15 training labels are wrong on purpose), prints the
+most memorized examples and the groups they are in, and saves the report. Run it again to go on where it stopped:
+
+    python examples/audit_digits.py
+    python examples/audit_digits.py --n-models 100
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from sklearn.datasets import load_digits
+from torch.nn.functional import cross_entropy
+from torch.utils.data import TensorDataset
+
+from lightning_memaudit import Audit
+
+N_TRAIN, N_WRONG = 500, 15
+
+
+class Classifier(LightningModule):
+    def __init__(self, width: int = 128) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, 10))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.net(inputs)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        inputs, targets = batch
+        return cross_entropy(self(inputs), targets)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.9)
+
+
+def digits() -> LightningDataModule:
+    """500 images to train on, some with a wrong label; the other images are the test set."""
+    images, truth = load_digits(return_X_y=True)
+    labels = truth.copy()
+    wrong = np.random.default_rng(0).choice(N_TRAIN, N_WRONG, replace=False)
+    labels[wrong] = (labels[wrong] + 1) % 10
+    inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+    train = TensorDataset(inputs[:N_TRAIN], targets[:N_TRAIN])
+    test = TensorDataset(inputs[N_TRAIN:], targets[N_TRAIN:])
+    for dataset, rows in ((train, slice(N_TRAIN)), (test, slice(N_TRAIN, None))):
+        dataset.annotation = np.where(labels[rows] == truth[rows], "right", "wrong")  # a group is a column of the data set
+    return LightningDataModule.from_datasets(train_dataset=train, test_dataset=test, batch_size=50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n-models", type=int, default=20)
+    parser.add_argument("--max-epochs", type=int, default=30)
+    parser.add_argument("--out", default="digits-audit", help="folder for the record and the report")
+    options = parser.parse_args()
+    audit = Audit(
+        Classifier,
+        digits,
+        trainer={"max_epochs": options.max_epochs, "accelerator": "cpu"},
+        n_models=options.n_models,
+        store=f"{options.out}/store",
+        groups={"annotation": "annotation"},
+    )
+    report = audit.run()
+    report.save(options.out)
+    print(report.summary())
+    memorization = report.memorization
+    table = memorization.to_frame()  # a pandas DataFrame where pandas is installed, else a dict of arrays
+    print("\nmost memorized examples:")
+    for row in np.argsort(-memorization.score)[:5]:
+        print(
+            f"  example {table['index'][row]}, label {table['label'][row]}: {table['memorization'][row]:.2f} "
+            f"[{table['low'][row]:.2f}, {table['high'][row]:.2f}], annotation {table['annotation'][row]}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Times a few training steps and ends the fit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+__all__ = ["StepTimer"]
+
+
+class StepTimer(Callback):
+    """Keeps the time at the end of each step, and ends the fit after ``n_steps``.
+
+    Args:
+        n_steps: Steps to time.
+    """
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        self.times: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the time."""
+        self.times.append(time.perf_counter())
+        if len(self.times) > self.n_steps:
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step

@@ -1,0 +1,94 @@
+"""The ``audit:`` block of a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lightning_memaudit.data.plan import Design
+from lightning_memaudit.exceptions import ConfigurationError
+
+__all__ = ["AuditSettings"]
+
+_SCORE_NAMES = ("multiclass", "binary", "sequence")
+
+
+@dataclass
+class AuditSettings:
+    """The ``audit:`` block of a configuration.
+
+    Args:
+        n_models: Size of the population.
+        subset_fraction: Share of the examples that each model trains on.
+        design: How subsets are drawn.
+        seed: Seed of the plan; by default ``seed_everything``.
+        store: Folder or URL of the record.
+        groups: Groupings by name: ``{digit: label, race: race}``.
+        units: Attribute or column of the training data set whose equal values are in or out together.
+        canaries: Row numbers of the canaries.
+        score_fn: ``multiclass``, ``binary``, ``sequence``, the import path of a function or score class, or
+            ``{class_path, init_args}``.
+        executor: How models are run through.
+        splits: Splits to score.
+        eval_dataset: Import path of a function that takes the data module and returns the training examples without
+            random transforms.
+        train_loader_factory: Import path of a function that takes a data set and returns the training loader.
+    """
+
+    n_models: int = 100
+    subset_fraction: float = 0.7
+    design: Design = "fixed_size"
+    seed: int | None = None
+    store: str = "memaudit"
+    groups: dict[str, str] | None = None
+    units: str | None = None
+    canaries: list[int] | None = None
+    score_fn: str | dict[str, Any] = "multiclass"
+    executor: str = "auto"
+    splits: list[str] | None = None
+    eval_dataset: str | None = None
+    train_loader_factory: str | None = None
+
+    def to_arguments(self) -> dict[str, Any]:
+        """Arguments of ``Audit``, with import paths followed.
+
+        Raises:
+            ConfigurationError: An import path leads nowhere.
+        """
+        arguments = asdict(self)
+        arguments["score_fn"] = _score_function(self.score_fn)
+        for name in ("eval_dataset", "train_loader_factory"):
+            if arguments[name] is not None:
+                arguments[name] = _imported(arguments[name], name)
+        return arguments
+
+
+def _score_function(setting: str | dict[str, Any]) -> Any:
+    if isinstance(setting, str):
+        if setting in _SCORE_NAMES:
+            return setting
+        found = _imported(setting, "score_fn", also=_SCORE_NAMES)
+        return found() if isinstance(found, type) else found
+    if "class_path" not in setting or set(setting) - {"class_path", "init_args"}:
+        raise ConfigurationError(f"audit.score_fn={setting!r}: a mapping of class_path and init_args is needed")
+    try:
+        return _imported(setting["class_path"], "score_fn")(**setting.get("init_args") or {})
+    except TypeError as error:
+        raise ConfigurationError(f"audit.score_fn={setting!r}: {error}") from error
+
+
+def _imported(path: str, name: str, also: tuple[str, ...] = ()) -> Any:
+    module, _, attribute = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        names = f"one of {', '.join(also)}, or " if also else ""
+        raise ConfigurationError(
+            f"audit.{name}={path!r}: {names}an import path such as project.function is needed ({error}; modules are searched "
+            f"for in {Path.cwd()} and on the Python path)"
+        ) from error
+    if not callable(found):
+        raise ConfigurationError(f"audit.{name}={path!r}: it is a {type(found).__name__}, and a function is needed")
+    return found
