@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +12,7 @@ from jsonargparse import SUPPRESS
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_memaudit.audit import Audit
+from lightning_memaudit.cli.output import warn
 from lightning_memaudit.cli.settings import AuditSettings
 from lightning_memaudit.exceptions import ConfigurationError, MemauditError
 
@@ -37,6 +37,7 @@ class _Parser(LightningArgumentParser):
     """Reports errors as ``ConfigurationError``, with a way out where LightningCLI's own files need one."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise instead of printing the usage."""
         if not self.exit_on_error:
             super().error(message, ex)
         hint = "`memaudit run --help` lists all options"
@@ -73,12 +74,8 @@ class AuditConfig(LightningCLI):
             run=False,
             load_from_checkpoint_support=False,
         )
-        if self.config.get("ckpt_path"):
-            warnings.warn(
-                f"ckpt_path={self.config['ckpt_path']!r} left out: every model of an audit starts anew",
-                UserWarning,
-                stacklevel=2,
-            )
+        if self.config["ckpt_path"]:
+            warn(f"ckpt_path={self.config['ckpt_path']!r} left out: every model of an audit starts anew")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the audit block and the options of the command."""

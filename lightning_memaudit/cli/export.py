@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_KINDS = (".csv", ".parquet")
+
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
@@ -33,29 +35,32 @@ def main(arguments: list[str]) -> int:
         help="File to write: .csv, or .parquet (needs pandas and pyarrow).",
     )
     options = parser.parse_args(arguments)
+    if not options.out.endswith(_KINDS):
+        raise ConfigurationError(f"--out {options.out}: a file name that ends in {' or '.join(_KINDS)} is needed")
     columns = memorization_section(OutcomeStore(options.store)).columns()
-    folder, _, name = options.out.rpartition("/")
-    Storage(folder or ".").write(name, _table(columns, name))
+    start = options.out.rfind("/") + 1
+    folder, name = options.out[:start] or ".", options.out[start:]
+    Storage(folder).write(name, _csv(columns) if name.endswith(".csv") else _parquet(columns))
     say(f"{len(next(iter(columns.values())))} rows, {len(columns)} columns written to {options.out}")
     return 0
 
 
-def _table(columns: Mapping[str, Any], name: str) -> bytes:
-    if name.endswith(".csv"):
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-        return text.getvalue().encode()
-    if name.endswith(".parquet"):
-        try:
-            import pandas as pd
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise ConfigurationError(
-                "--out: Parquet needs pip install 'lightning-memaudit[frames]'; .csv needs nothing"
-            ) from error
-        file = io.BytesIO()
-        pd.DataFrame(dict(columns)).to_parquet(file, index=False)
-        return file.getvalue()
-    raise ConfigurationError(f"--out {name}: a file name that ends in .csv or .parquet")
+def _csv(columns: Mapping[str, Any]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # whatever is in the name of a group
+    writer.writerow(columns)
+    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    return text.getvalue().encode()
+
+
+def _parquet(columns: Mapping[str, Any]) -> bytes:
+    try:
+        import pandas as pd
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "--out: Parquet needs pip install 'lightning-memaudit[frames]'; .csv needs nothing"
+        ) from error
+    file = io.BytesIO()
+    pd.DataFrame(dict(columns)).to_parquet(file, index=False)
+    return file.getvalue()

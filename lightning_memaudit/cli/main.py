@@ -19,7 +19,7 @@ EXIT_ARGUMENTS, EXIT_INTERRUPTED = 2, 130
 _COMMANDS = {
     "run": "train the population of a LightningCLI config with an `audit:` block, and report",
     "status": "what a store holds, and whether it is whole",
-    "report": "write report.json and report.md from a store",
+    "report": "write report.json, report.md and figures from a store",
     "export": "write the scores of every example as CSV or Parquet",
     "demo": "the main job on built-in data: handwritten digits with a long tail and some wrong labels",
 }
@@ -27,8 +27,8 @@ _USAGE = "usage: memaudit COMMAND [--help] [options]\n\ncommands:\n" + "".join(
     f"  {name:8} {what}\n" for name, what in _COMMANDS.items()
 )
 _EXITS = (
-    "\nexit codes: 0 fine, 1 a gate failed, 2 bad arguments or configuration, 3 inconclusive, 4 missing data or a mismatch with "
-    "what exists, 130 Ctrl-C\nEvery command takes --debug, which shows the traceback of an error.\n"
+    "\nexit codes: 0 fine, 2 bad arguments or configuration, 4 missing data or a mismatch with what exists, 130 Ctrl-C\n"
+    "Every command takes --debug, which shows the traceback of an error.\n"
 )
 
 

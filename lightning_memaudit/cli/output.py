@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.report.audit_report import AuditReport
 
-__all__ = ["duration", "megabytes", "say", "write_report"]
+__all__ = ["duration", "megabytes", "say", "warn", "write_report"]
 
 
 def say(text: str) -> None:
     """Print to standard output."""
     print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    print(f"memaudit: warning: {text}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -18,12 +18,13 @@ def main(arguments: list[str]) -> int:
     store = OutcomeStore(options.store)
     manifest, plan = store.manifest, store.plan
     problems = store.verify()
+    units = f" in {plan.n_units} units" if plan.units is not None else ""
+    splits = ", ".join(f"{split} ({manifest.identity.data[split]['n_examples']})" for split in manifest.splits)
     say(
         f"store       {store.url}\n"
-        f"plan        {plan.digest}: {plan.n_examples} examples"
-        + (f" in {plan.n_units} units" if plan.units is not None else "")
-        + f", design {plan.design}, subset fraction {plan.subset_fraction:g}, seed {plan.seed}\n"
-        f"splits      {', '.join(f'{name} ({store.examples(name).n_examples})' for name in store.splits() if store.has_examples(name))}\n"
+        f"plan        {plan.digest}: {plan.n_examples} examples{units}, design {plan.design}, subset fraction "
+        f"{plan.subset_fraction:g}, seed {plan.seed}\n"
+        f"splits      {splits}\n"
         f"model       {manifest.identity.model['class']}\n"
         f"executor    {manifest.executor}\n"
         f"disk        {megabytes(store.bytes_on_disk())}"

@@ -60,7 +60,7 @@ def grouping(values: Any, *, name: str, n_examples: int) -> Grouping:
             f"groups[{name!r}] has {len(items)} entries: one value for each of the {n_examples} examples"
         )
     for row, item in enumerate(items):
-        if isinstance(item, Mapping | list | tuple | set | frozenset) or getattr(item, "ndim", 0):
+        if isinstance(item, Mapping | list | tuple | set | frozenset) or getattr(item, "ndim", 0) != 0:
             raise ArgumentError(f"groups[{name!r}]: row {row} has several values, {item!r:.80}; one each is needed")
     plain = [_plain(item) for item in items]
     present = sorted({item for item in plain if item is not None}, key=_sort_key)

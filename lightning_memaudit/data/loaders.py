@@ -160,7 +160,7 @@ def _pool_size(sampler: Any) -> int | None:
     if type(sampler) is WeightedRandomSampler:
         return len(sampler.weights)
     if type(sampler) is DistributedSampler:
-        return len(sampler.dataset)
+        return len(sampler.dataset)  # type: ignore[arg-type]
     return len(sampler) if hasattr(sampler, "__len__") else None
 
 

@@ -1,0 +1,127 @@
+"""What SubsetDataModule + OutcomeRecorder add to a fit, as a ratio within one run.
+
+Compares, in alternating rounds, training and scoring of one model through the plugin with the same fit on a plain
+``torch.utils.data.Subset`` followed by a plain prediction pass over all examples. Goal: at most 1.03.
+
+    python benchmarks/overhead.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+from lightning_memaudit import OutcomeRecorder, SubsetDataModule, SubsetPlan
+from lightning_memaudit.data.source import DataSource
+
+N_EXAMPLES, N_FEATURES, N_CLASSES, BATCH = 1797, 64, 10, 64
+
+
+class Net(LightningModule):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(N_FEATURES, width), torch.nn.ReLU(), torch.nn.Linear(width, N_CLASSES)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def predict_step(self, batch, batch_idx):
+        return self(batch[0])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+
+
+class Data(LightningDataModule):
+    def setup(self, stage=None):
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(N_EXAMPLES, N_FEATURES, generator=generator)
+        self.data = TensorDataset(inputs, inputs[:, :N_CLASSES].argmax(1))
+
+    def train_dataloader(self):
+        return DataLoader(self.data, batch_size=BATCH, shuffle=True)
+
+
+def trainer(epochs: int, callbacks: list) -> Trainer:
+    return Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
+
+
+def by_hand(plan: SubsetPlan, data: Data, model_id: int, epochs: int, width: int) -> float:
+    started = time.perf_counter()
+    seed_everything(plan.model_seed(model_id), verbose=False)
+    model = Net(width)
+    subset = Subset(data.data, np.flatnonzero(plan.mask(model_id)).tolist())
+    fit = trainer(epochs, [])
+    fit.fit(model, DataLoader(subset, batch_size=BATCH, shuffle=True))
+    logits = torch.cat(fit.predict(model, DataLoader(data.data, batch_size=BATCH)))
+    correct = (logits.argmax(1) == data.data.tensors[1]).numpy()
+    assert correct.shape == (N_EXAMPLES,)
+    return time.perf_counter() - started
+
+
+def with_plugin(plan: SubsetPlan, source: DataSource, store: Path, model_id: int, epochs: int, width: int, examples):
+    started = time.perf_counter()
+    seed_everything(plan.model_seed(model_id), verbose=False)
+    recorder = OutcomeRecorder(store, examples=examples)
+    trainer(epochs, [recorder]).fit(Net(width), datamodule=SubsetDataModule(source, plan, model_id))
+    return time.perf_counter() - started, recorder.examples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--width", type=int, default=128)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    plan, data = SubsetPlan(N_EXAMPLES), Data()
+    data.setup()
+    ratios, plain, plugin = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        source, store = DataSource(Data(), seed=0), Path(folder)
+        _, examples = with_plugin(plan, source, store, 0, 1, options.width, None)
+        for model_id in range(1, options.rounds + 1):
+            a = by_hand(plan, data, model_id, options.epochs, options.width)
+            if model_id == 1:
+                store = Path(folder) / "timed"
+                with_plugin(plan, source, store, 0, options.epochs, options.width, examples)
+            b, _ = with_plugin(plan, source, store, model_id, options.epochs, options.width, examples)
+            plain.append(a)
+            plugin.append(b)
+            ratios.append(b / a)
+    print(f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}, {options.rounds} rounds")
+    print(f"plain Subset + predict      {statistics.median(plain):.3f} s (median)")
+    print(f"SubsetDataModule + Recorder {statistics.median(plugin):.3f} s (median)")
+    low, _, high = statistics.quantiles(ratios, n=4)
+    print(f"ratio, pair by pair         {statistics.median(ratios):.3f} (quartiles {low:.3f} to {high:.3f}); goal <= 1.03")
+
+
+if __name__ == "__main__":
+    main()
