@@ -120,7 +120,9 @@ def main() -> None:
     print(f"plain Subset + predict      {statistics.median(plain):.3f} s (median)")
     print(f"SubsetDataModule + Recorder {statistics.median(plugin):.3f} s (median)")
     low, _, high = statistics.quantiles(ratios, n=4)
-    print(f"ratio, pair by pair         {statistics.median(ratios):.3f} (quartiles {low:.3f} to {high:.3f}); goal <= 1.03")
+    print(
+        f"ratio, pair by pair         {statistics.median(ratios):.3f} (quartiles {low:.3f} to {high:.3f}); goal <= 1.03"
+    )
 
 
 if __name__ == "__main__":

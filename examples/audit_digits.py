@@ -16,11 +16,13 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_memaudit import Audit
 
 N_TRAIN, N_WRONG = 500, 15
+TRAIN, TEST = slice(N_TRAIN), slice(N_TRAIN, None)
+torch.set_num_threads(1)  # the fastest for a network this small
 
 
 class Classifier(LightningModule):
@@ -39,33 +41,39 @@ class Classifier(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.9)
 
 
-def digits() -> LightningDataModule:
+class DigitsData(LightningDataModule):
     """500 images to train on, some with a wrong label; the other images are the test set."""
-    images, truth = load_digits(return_X_y=True)
-    labels = truth.copy()
-    wrong = np.random.default_rng(0).choice(N_TRAIN, N_WRONG, replace=False)
-    labels[wrong] = (labels[wrong] + 1) % 10
-    inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
-    train = TensorDataset(inputs[:N_TRAIN], targets[:N_TRAIN])
-    test = TensorDataset(inputs[N_TRAIN:], targets[N_TRAIN:])
-    for dataset, rows in ((train, slice(N_TRAIN)), (test, slice(N_TRAIN, None))):
-        dataset.annotation = np.where(labels[rows] == truth[rows], "right", "wrong")  # a group is a column of the data set
-    return LightningDataModule.from_datasets(train_dataset=train, test_dataset=test, batch_size=50)
+
+    def setup(self, stage: str) -> None:
+        images, truth = load_digits(return_X_y=True)
+        labels = truth.copy()
+        wrong = np.random.default_rng(0).choice(N_TRAIN, N_WRONG, replace=False)
+        labels[wrong] = (labels[wrong] + 1) % 10
+        inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+        annotation = np.where(labels == truth, "right", "wrong")
+        self.train, self.test = (TensorDataset(inputs[rows], targets[rows]) for rows in (TRAIN, TEST))
+        self.train.annotation, self.test.annotation = annotation[TRAIN], annotation[TEST]  # a column of the data set
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train, batch_size=50, shuffle=True)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(self.test, batch_size=500)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-models", type=int, default=20)
-    parser.add_argument("--max-epochs", type=int, default=30)
+    parser.add_argument("--n-models", type=int, default=16)
+    parser.add_argument("--max-epochs", type=int, default=20)
     parser.add_argument("--out", default="digits-audit", help="folder for the record and the report")
     options = parser.parse_args()
     audit = Audit(
         Classifier,
-        digits,
+        DigitsData,
         trainer={"max_epochs": options.max_epochs, "accelerator": "cpu"},
         n_models=options.n_models,
         store=f"{options.out}/store",
-        groups={"annotation": "annotation"},
+        groups={"digit": "label", "annotation": "annotation"},
     )
     report = audit.run()
     report.save(options.out)
@@ -73,7 +81,7 @@ def main() -> None:
     memorization = report.memorization
     table = memorization.to_frame()  # a pandas DataFrame where pandas is installed, else a dict of arrays
     print("\nmost memorized examples:")
-    for row in np.argsort(-memorization.score)[:5]:
+    for row in np.lexsort((-memorization.low, -memorization.score))[:5]:
         print(
             f"  example {table['index'][row]}, label {table['label'][row]}: {table['memorization'][row]:.2f} "
             f"[{table['low'][row]:.2f}, {table['high'][row]:.2f}], annotation {table['annotation'][row]}"

@@ -14,6 +14,7 @@ or each as a task of its own, on as many machines as share the folder (a Slurm a
 from __future__ import annotations
 
 import argparse
+import logging
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
@@ -23,7 +24,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_memaudit import AuditReport, OutcomeRecorder, OutcomeStore, SubsetDataModule, SubsetPlan
 
-N_EXAMPLES = 500
+N_EXAMPLES = 400
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+torch.set_num_threads(1)  # the fastest for a network this small
 
 
 class DigitsData(LightningDataModule):
@@ -74,7 +77,7 @@ def train(model_id: int, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-id", type=int, help="train this one model and stop")
-    parser.add_argument("--n-models", type=int, default=20, help="models to train when no --model-id is given")
+    parser.add_argument("--n-models", type=int, default=16, help="models to train when no --model-id is given")
     parser.add_argument("--max-epochs", type=int, default=20)
     parser.add_argument("--out", default="callback-audit", help="folder for the record and the report")
     options = parser.parse_args()

@@ -39,19 +39,23 @@ class Audit:
         model: A callable that returns a fresh LightningModule (a class is one), or an instance together with ``init``.
         data: A LightningDataModule, or a callable that returns one.
         init: For an instance: ``"rebuild"`` anew from its ``hparams``, or ``"copy"`` its present weights (fine-tuning).
-        trainer: Trainer arguments as a mapping, or a callable that returns a Trainer. From a mapping, loggers, checkpoints and
-            bars are left out, ``devices`` is 1, callbacks are copied for each model, and the report says what was left out.
+        trainer: Trainer arguments as a mapping, or a callable that returns a Trainer. From a mapping, loggers,
+            checkpoints and
+            bars are left out, ``devices`` is 1, callbacks are copied for each model, and the report says what was left
+            out.
         n_models: Size of the population; it may grow later.
         subset_fraction: Share of the examples (or units) that each model trains on.
         design: ``"fixed_size"``, ``"bernoulli"``, ``"paired"``, ``"stratified"`` or ``"canaries"``; see ``SubsetPlan``.
         seed: Seed of the plan, from which everything else follows.
-        units: int[n], or the name of a column or attribute of the training data set: rows of the same value (one person,
+        units: int[n], or the name of a column or attribute of the training data set: rows of the same value (one
+            person,
             one patient) are in or out together.
         strata: int[n], for ``"stratified"``; None takes the labels.
         canaries: Row numbers, for ``"canaries"``.
         store: A folder or fsspec URL for the record. What is there is gone on with, if it belongs to this audit.
         groups: Groupings by name: ``{"race": "race", "digit": "label"}``.
-        score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or ``f(pl_module, batch) -> ExampleScores``.
+        score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or ``f(pl_module, batch) ->
+            ExampleScores``.
         executor: ``"auto"`` or ``"sequential"``.
         splits: Splits to score; None takes every one there is.
         eval_dataset: Training examples without random transforms, or a callable that takes the data module.
@@ -199,7 +203,7 @@ class Audit:
                 self.store.write_examples(split, examples)
 
     def _is_enough(self, until: Settled | Reliable, stage: int, total: int, looks: list[dict[str, Any]]) -> bool:
-        rule = replace(until, looks=tuple(look for look in until.looks if look < total) + (total,))
+        rule = replace(until, looks=(*(look for look in until.looks if look < total), total))
         outcomes = self.store.load(model_ids=range(stage), fields=("correct",))
         look = reached(rule, outcomes.correct, outcomes.mask, len(looks), blocks=outcomes.blocks)
         looks.append(asdict(look))
@@ -245,7 +249,8 @@ def _unit_codes(population: Population, column: str) -> npt.NDArray[np.int64]:
     values = column_of(dataset, column)
     if values is None:
         raise ArgumentError(
-            f"units={column!r}: the training data set ({type(dataset).__name__}) has no such attribute or column; pass int[n]"
+            f"units={column!r}: the training data set ({type(dataset).__name__}) has no such attribute or column; "
+            f"pass int[n]"
         )
     return grouping(values, name=column, n_examples=population.source.n_examples()).codes
 

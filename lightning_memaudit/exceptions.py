@@ -2,7 +2,8 @@
 
     MemauditError                  exit code
     ├── ArgumentError (ValueError)      2     an argument is of the wrong type, shape or range
-    ├── ConfigurationError              2     a configuration file, or a model or Trainer that cannot be audited as it stands
+    ├── ConfigurationError              2     a configuration file, or a model or Trainer that cannot be audited as it
+    stands
     ├── UnsupportedDataError            2     data whose examples cannot be numbered, subset or scored
     ├── TrainingError                   2     the user's own code failed while training or scoring a model
     └── StoreError                      4     the record cannot be read or written

@@ -74,7 +74,9 @@ def test_functional_knows_neither_lightning_nor_files() -> None:
     for path in (PACKAGE / "functional").rglob("*.py"):
         for line, name in imports_of(path):
             root = name.split(".")[0]
-            assert root not in {"lightning", "matplotlib", "fsspec", "wandb", "pathlib", "tqdm"}, f"{path}:{line} {name}"
+            assert root not in {"lightning", "matplotlib", "fsspec", "wandb", "pathlib", "tqdm"}, (
+                f"{path}:{line} {name}"
+            )
 
 
 def test_public_names_are_those_of_the_contract_sorted_and_there() -> None:
@@ -90,6 +92,8 @@ def test_public_names_are_those_of_the_contract_sorted_and_there() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, lightning_memaudit; print(*(m for m in %r if m in sys.modules))" % (HEAVY + ("lightning", "torch"),)
+    code = "import sys, lightning_memaudit; print(*(m for m in {!r} if m in sys.modules))".format(
+        (*HEAVY, "lightning", "torch"),
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

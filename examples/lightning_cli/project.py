@@ -15,6 +15,8 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+torch.set_num_threads(1)  # the fastest for a network this small
+
 
 class DigitsNet(LightningModule):
     """A network with one hidden layer. Its optimizer is chosen in the configuration.

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.utils.data import DataLoader, Subset
 
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
 from lightning_memaudit.callbacks.stop_before_training import StopBeforeTraining
 from lightning_memaudit.data.datamodule import SubsetDataModule
-from lightning_memaudit.data.loaders import sequential_loader
+from lightning_memaudit.data.loaders import check_map_style, sequential_loader
 from lightning_memaudit.data.plan import mask_checksum
-from lightning_memaudit.data.randomness import preserved_randomness
+from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
 from lightning_memaudit.outcomes.identity import canonical, describe_model, describe_optimisation, describe_scoring
@@ -46,12 +46,14 @@ class OutcomeRecorder(Callback):
         store: An ``OutcomeStore``, a folder, or an fsspec URL.
         plan: The subset plan; None takes it from the ``SubsetDataModule`` of the Trainer.
         model_id: The number of this model; None takes it from the ``SubsetDataModule``.
-        score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or ``f(pl_module, batch) -> ExampleScores``.
+        score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or
+            ``f(pl_module, batch) -> ExampleScores``.
         splits: Splits to score; None takes every one there is.
         groups: Groupings by name: ``{"digit": "label", "race": "race"}``.
         treatment: The arm that the shard belongs to.
         examples: The examples of each split when they were read before; None reads them before training.
         initial_weights: Digest of the weights that do not depend on the seed, where the caller knows it.
+        executor: The executor that runs the fit, for the manifest.
         notes: What a reader of the report must know about how the models were trained.
 
     Raises:
@@ -107,10 +109,11 @@ class OutcomeRecorder(Callback):
             return
         self._started = time.perf_counter()
         self._opened = None
-        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        if not whole or isinstance(trainer.strategy, DeepSpeedStrategy):
             raise ConfigurationError(
-                f"strategy={type(trainer.strategy).__name__}: no rank holds the whole model, which scoring needs; use one device "
-                "a model, or DDP"
+                f"strategy={type(trainer.strategy).__name__}: no rank holds the whole model, which scoring needs; use "
+                "one device a model, or DDP"
             )
         if trainer.fast_dev_run or trainer.overfit_batches:  # type: ignore[attr-defined]
             raise ConfigurationError(
@@ -123,22 +126,11 @@ class OutcomeRecorder(Callback):
         self._opened = (plan, model_id, loaders)
         if not trainer.is_global_zero:
             return
-        if self.examples is None:
-            with preserved_randomness():
-                self.examples = {
-                    split: describe_examples(
-                        loader,
-                        self.score_fn,
-                        split=split,
-                        groups=self.groups,
-                        units=plan.units if split == "train" else None,
-                    )
-                    for split, loader in loaders.items()
-                }
-        self.store.open(self._manifest(trainer, pl_module, plan, self.examples))
-        for split, examples in self.examples.items():
-            if not self.store.has_examples(split):
-                self.store.write_examples(split, examples)
+        examples = self.examples or self._describe(plan, loaders)
+        self.store.open(self._manifest(trainer, pl_module, plan, examples))
+        for split, known in examples.items():
+            if not self.store.has_examples(split) or set(known.groups) - set(self.store.examples(split).groups):
+                self.store.write_examples(split, known)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the model and write its shard."""
@@ -147,7 +139,7 @@ class OutcomeRecorder(Callback):
         if not trainer.is_global_zero:
             return
         plan, model_id, loaders = self._opened
-        with _predicting(trainer, pl_module), preserved_randomness():
+        with _predicting(trainer, pl_module), seeded(plan.seed):
             scores = {
                 split: score_split(
                     pl_module, loader, self.score_fn, transfer=lambda batch: _to_device(trainer, batch), split=split
@@ -163,6 +155,24 @@ class OutcomeRecorder(Callback):
             scores,
         )
         self.store.write(shard, treatment=self.treatment)
+        self._opened = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Forget a fit that failed; nothing of it is recorded."""
+        self._opened = None
+
+    def _describe(self, plan: SubsetPlan, loaders: Mapping[str, DataLoader[Any]]) -> dict[str, Examples]:
+        with seeded(plan.seed):
+            return {
+                split: describe_examples(
+                    loader,
+                    self.score_fn,
+                    split=split,
+                    groups=self.groups,
+                    units=plan.units if split == "train" else None,
+                )
+                for split, loader in loaders.items()
+            }
 
     def _population(self, trainer: Trainer) -> tuple[SubsetPlan, int, dict[str, DataLoader[Any]]]:
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
@@ -204,19 +214,34 @@ class OutcomeRecorder(Callback):
 def _loaders_of_subset(
     trainer: Trainer, plan: SubsetPlan, model_id: int, splits: Sequence[str] | None
 ) -> dict[str, DataLoader[Any]]:
-    """Scoring loaders when the user took the subset herself: its parent data set, and the validation loader."""
+    """Scoring loaders when the user took the subset herself: its parent data set, and the validation loaders."""
     loader = trainer.train_dataloader
     rows = np.flatnonzero(plan.mask(model_id))
     dataset = getattr(loader, "dataset", None)
-    if not isinstance(loader, DataLoader) or not isinstance(dataset, Subset) or not np.array_equal(np.sort(np.asarray(dataset.indices)), rows):
+    if (
+        not isinstance(loader, DataLoader)
+        or loader.batch_size is None
+        or not isinstance(dataset, Subset)
+        or not np.array_equal(np.sort(np.asarray(dataset.indices)), rows)
+    ):
         raise ArgumentError(
-            f"model_id={model_id}: the training loader is not over torch.utils.data.Subset(dataset, indices) with the plan's "
-            f"{len(rows)} rows; take them from plan.mask(model_id), or let SubsetDataModule do it"
+            f"model_id={model_id}: the training loader is not over torch.utils.data.Subset(dataset, indices) with the "
+            f"plan's {len(rows)} rows and a batch_size; take them from plan.mask(model_id), or let SubsetDataModule "
+            "do it"
+        )
+    n_examples = check_map_style(dataset.dataset, what="the data set of the training Subset")
+    if n_examples != plan.n_examples:
+        raise ArgumentError(
+            f"plan: it is for {plan.n_examples} examples and the training data set has {n_examples}; make it with "
+            f"SubsetPlan({n_examples}, ...)"
         )
     loaders = {"train": sequential_loader(loader, dataset.dataset)}
     validation = trainer.val_dataloaders
-    if isinstance(validation, DataLoader):
-        loaders["val"] = sequential_loader(validation, validation.dataset)
+    several = validation if isinstance(validation, list | tuple) else [validation]
+    for i, held_out in enumerate(several):
+        if isinstance(held_out, DataLoader) and held_out.batch_size is not None:
+            name = "val" if len(several) == 1 else f"val-{i}"
+            loaders[name] = sequential_loader(held_out, held_out.dataset)
     unknown = [split for split in splits or () if split not in loaders]
     if unknown:
         raise ArgumentError(

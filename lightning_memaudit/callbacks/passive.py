@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import (
     ModelSummary,
     OnExceptionCheckpoint,
     ProgressBar,
-    Timer,
+    ThroughputMonitor,
 )
 
 from lightning_memaudit.callbacks.step_timer import StepTimer
@@ -24,5 +24,5 @@ PASSIVE_CALLBACKS = (
     OnExceptionCheckpoint,
     ProgressBar,
     StepTimer,
-    Timer,
+    ThroughputMonitor,
 )

@@ -144,7 +144,10 @@ class AuditConfig(LightningCLI):
         kept = self.config.clone()
         for key in [key for key in vars(kept) if key not in keys]:
             del kept[key]
-        return self.parser.instantiate_classes(kept)
+        instantiate = (
+            getattr(self.parser, "instantiate", None) or self.parser.instantiate_classes
+        )  # before jsonargparse 4.49
+        return instantiate(kept)
 
 
 @contextmanager

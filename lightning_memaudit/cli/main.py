@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE + _EXITS, end="")
+        print(_USAGE + _EXITS, end="", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else EXIT_ARGUMENTS
     if arguments[0] == "--version":
         from lightning_memaudit.outcomes.manifest import library_versions

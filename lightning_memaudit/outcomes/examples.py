@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.outcomes.scoring import ScoreFunction
 
-__all__ = ["Examples", "Groups", "describe_examples", "fingerprint"]
+__all__ = ["Examples", "Groups", "describe_examples", "fingerprint", "label_digest"]
 
 Groups = Mapping[str, Any]
 
@@ -36,10 +37,12 @@ class Examples:
 
     Attributes:
         n_examples: How many there are.
-        labels: int64[n]; None where the score function is the user's own and no label was found.
+        labels: int64[n], −1 where an example has no single class number (sequences, regression); None where the score
+            function is the user's own and no label was found.
         groups: The groupings, by name.
         units: int64[n] or None.
-        previews: uint8[n, h, w] or [n, h, w, 3] images, float32[n, ≤ 16] rows, or text[n]; None where inputs are neither.
+        previews: uint8[n, h, w] or [n, h, w, 3] images, float32[n, ≤ 16] rows, or text[n]; None where inputs are
+            neither.
         fingerprint: Digests of the number of examples, the labels in order, and a sample of the inputs.
     """
 
@@ -90,8 +93,8 @@ def describe_examples(
         loader: A sequential loader over the split.
         score_fn: Says where inputs and targets are, if it has ``inputs`` and ``target``.
         split: The name of the split.
-        groups: By name: ``"label"``, a key of mapping samples, an attribute or column of the data set, an array, or a mapping
-            from split to array.
+        groups: By name: ``"label"``, a key of mapping samples, an attribute or column of the data set, an array, or a
+            mapping from split to array.
         units: int[n], written through.
 
     Raises:
@@ -101,64 +104,94 @@ def describe_examples(
     dataset: Any = loader.dataset
     n_examples = len(dataset)
     wanted_keys = {key for key in (groups or {}).values() if isinstance(key, str) and key != "label"}
-    labels: list[npt.NDArray[np.int64]] = []
+    targets: list[npt.NDArray[Any] | None] = []
     previews: list[npt.NDArray[Any] | None] = []
     columns: dict[str, list[Any]] = {}
     for batch in loader:
-        labels.append(_labels(batch, score_fn))
+        targets.append(_targets(batch, score_fn))
         previews.append(_previews(batch, score_fn))
         for key in wanted_keys & set(batch if isinstance(batch, Mapping) else ()):
             columns.setdefault(key, []).extend(batch[key])
-    found = np.concatenate(labels) if labels and all(part is not None for part in labels) else None
-    if found is not None and len(found) != n_examples:
+    known = [part for part in targets if part is not None]
+    complete = len(known) == len(targets) > 0
+    n_found = sum(map(len, known))
+    if complete and n_found != n_examples:
         raise UnsupportedDataError(
-            f"split {split!r} has {n_examples} examples and its batches hold {len(found)}: the collate_fn must keep every sample"
+            f"split {split!r} has {n_examples} examples and its batches hold {n_found}: the collate_fn must keep every "
+            "sample"
         )
+    labels = _class_numbers(known) if complete else None
     return Examples(
         n_examples,
-        found,
-        {name: _group(name, key, split, dataset, found, columns) for name, key in (groups or {}).items()},
+        labels,
+        {name: _group(name, key, split, dataset, labels, columns) for name, key in (groups or {}).items()},
         units,
         np.concatenate(previews) if _alike(previews) else None,  # type: ignore[arg-type]
-        fingerprint(dataset, found, split=split),
+        fingerprint(dataset, known if complete else None, split=split),
     )
 
 
-def fingerprint(dataset: Any, labels: npt.NDArray[np.int64] | None, *, split: str) -> dict[str, Any]:
-    """Digests by which a store knows its data again: number of examples, labels in order, a sample of the inputs.
+def fingerprint(dataset: Any, targets: Sequence[npt.NDArray[Any]] | None, *, split: str) -> dict[str, Any]:
+    """Digests by which a store knows its data again: number of examples, targets in order, a sample of the inputs.
 
-    Inputs are fetched twice; where they differ (random augmentation) they are left out and a warning asks for an evaluation
-    data set.
+    Inputs are fetched twice; where they differ (random augmentation) they are left out and a warning says what to do.
+
+    Args:
+        dataset: A map-style data set.
+        targets: The targets of its examples in order, in one or several parts; None where they are not known.
+        split: The name of the split, for the warning.
     """
     n_examples = len(dataset)
     rows = np.unique(np.linspace(0, n_examples - 1, min(_PROBED, n_examples)).astype(int)).tolist()
     first, second = (hashlib.sha256(b"".join(_content(dataset[i]) for i in rows)).hexdigest()[:16] for _ in range(2))
     if first != second:
+        advice = (
+            "pass eval_dataset= with the same examples in the same order and without random transforms"
+            if split == "train"
+            else f"take the random transforms out of the {split} data set"
+        )
         warnings.warn(
-            f"the examples of split {split!r} differ each time they are read (random augmentation), so that models are scored on "
-            "random variants; pass eval_dataset= with the same examples in the same order and without random transforms",
+            f"the examples of split {split!r} differ each time they are read (random augmentation), so that models are "
+            f"scored on random variants; {advice}",
             UserWarning,
             stacklevel=2,
         )
     return {
         "n_examples": n_examples,
-        "labels": None if labels is None else hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()[:16],
+        "labels": None if targets is None else label_digest(*targets),
         "inputs": first if first == second else "random",
     }
 
 
-def _labels(batch: Any, score_fn: ScoreFunction) -> Any:
-    knows_target = hasattr(score_fn, "target")
+def label_digest(*targets: npt.NDArray[Any]) -> str:
+    """Hexadecimal digest of the targets of a split, 16 characters; their parts and integer width do not matter."""
+    content = hashlib.sha256()
+    for part in targets:
+        content.update(part.astype("<f8" if part.dtype.kind == "f" else "<i8").tobytes())
+    return content.hexdigest()[:16]
+
+
+def _targets(batch: Any, score_fn: ScoreFunction) -> npt.NDArray[Any] | None:
+    """The targets of a batch, [B] or [B, K], int64 where all are whole numbers; None where none are known or needed."""
     try:
-        target = find_target(batch, getattr(score_fn, "target", None))
-    except (UnsupportedDataError, TypeError, ValueError):
-        if knows_target:
+        target = find_target(batch, getattr(score_fn, "target", None)).detach().cpu()
+    except UnsupportedDataError:
+        if hasattr(score_fn, "target"):
             raise
         return None
-    target = target.reshape(len(target), -1) if target.ndim else target.reshape(1, 1)
-    if target.shape[1] == 1:
-        return target[:, 0].cpu().numpy().astype(np.int64)
-    return np.full(len(target), -1, dtype=np.int64)
+    if target.is_complex():
+        return None
+    values = (target.double() if target.is_floating_point() else target.long()).numpy()
+    values = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+    whole = values.dtype.kind == "i" or bool((np.isfinite(values) & (values == np.round(values))).all())
+    values = values.astype(np.int64) if whole else values
+    return values[:, 0] if values.shape[1] == 1 else values
+
+
+def _class_numbers(targets: list[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    if all(part.ndim == 1 and part.dtype.kind == "i" for part in targets):
+        return np.concatenate(targets)
+    return np.full(sum(map(len, targets)), -1, dtype=np.int64)
 
 
 def _group(
@@ -176,8 +209,8 @@ def _group(
         values = labels if key == "label" else columns.get(key, column_of(dataset, key))
         if values is None:
             raise ArgumentError(
-                f"groups[{name!r}]={key!r}: split {split!r} has no such key in its samples and no such attribute or column "
-                f"in its data set ({type(dataset).__name__}); pass an array per split: {{'train': [...], ...}}"
+                f"groups[{name!r}]={key!r}: split {split!r} has no such key in its samples and no such attribute or "
+                f"column in its data set ({type(dataset).__name__}); pass an array per split: {{'train': [...], ...}}"
             )
     return grouping(values, name=name, n_examples=n_examples)
 
@@ -189,15 +222,17 @@ def _previews(batch: Any, score_fn: ScoreFunction) -> npt.NDArray[Any] | None:
         return None
     if isinstance(inputs, Sequence) and all(isinstance(text, str) for text in inputs):
         return np.array([text[:_PREVIEW_CHARACTERS] for text in inputs], dtype=np.str_)
-    if not isinstance(inputs, torch.Tensor) or inputs.is_sparse:
+    if not isinstance(inputs, torch.Tensor) or inputs.layout != torch.strided or inputs.is_complex():
         return None
     inputs = inputs.detach().cpu()
     if inputs.ndim == 4 and inputs.shape[1] in (1, 3):
         return _images(inputs.float())
+    if inputs.ndim == 4 and inputs.shape[3] in (1, 3):
+        return _images(inputs.float().permute(0, 3, 1, 2))
     if inputs.ndim == 3 and min(inputs.shape[1:]) > 3:
         return _images(inputs.float().unsqueeze(1))
-    if inputs.ndim == 2:
-        return inputs[:, :_PREVIEW_NUMBERS].numpy().astype(np.float32)
+    if inputs.ndim in (1, 2):
+        return inputs.reshape(len(inputs), -1)[:, :_PREVIEW_NUMBERS].float().numpy()
     return None
 
 
@@ -211,24 +246,28 @@ def _images(images: torch.Tensor) -> npt.NDArray[np.uint8]:
 
 
 def _alike(parts: list[npt.NDArray[Any] | None]) -> bool:
-    return bool(parts) and all(part is not None and part.shape[1:] == parts[0].shape[1:] for part in parts)  # type: ignore[union-attr]
+    shapes = {None if part is None else part.shape[1:] for part in parts}
+    return len(shapes) == 1 and None not in shapes
 
 
 def _content(sample: Any) -> bytes:
     if isinstance(sample, torch.Tensor):
         sample = sample.detach().cpu()
-        sample = (sample.float() if sample.dtype == torch.bfloat16 else sample).numpy()
+        sample = sample if sample.layout == torch.strided else sample.to_dense()
+        sample = (sample.float() if sample.dtype == torch.bfloat16 else sample).resolve_conj().resolve_neg().numpy()
+    if isinstance(sample, np.ndarray | np.generic) and sample.dtype == object:
+        sample = sample.tolist()
     if isinstance(sample, np.ndarray | np.generic):
         array = np.ascontiguousarray(sample)
-        return f"{array.dtype.str}{array.shape}".encode() + (
-            repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
-        )
+        return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
     if isinstance(sample, str | bytes | int | float | bool | None):
         return repr(sample).encode()
     if isinstance(sample, Mapping):
         return b"{" + b",".join(repr(key).encode() + _content(sample[key]) for key in sorted(sample, key=repr)) + b"}"
     if isinstance(sample, Sequence):
         return b"[" + b",".join(_content(item) for item in sample) + b"]"
-    if hasattr(sample, "tobytes"):
+    if hasattr(sample, "tobytes"):  # a PIL image
         return bytes(sample.tobytes())
+    if dataclasses.is_dataclass(sample) and not isinstance(sample, type):
+        return _content({field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)})
     return type(sample).__qualname__.encode()

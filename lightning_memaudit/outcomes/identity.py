@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import enum
+import functools
 import hashlib
+import inspect
+import json
 import math
+import re
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Callback, LightningModule, Trainer
     from torch.utils.data import DataLoader
 
     from lightning_memaudit.outcomes.scoring import ScoreFunction
 
 __all__ = ["canonical", "describe_model", "describe_optimisation", "describe_scoring", "fixed_weights_digest"]
 
+_LONG = 100  # entries; longer sequences enter by their digest
 _SPEED_ONLY = {"foreach", "fused", "capturable", "differentiable"}
 _TRAINER_ARGUMENTS = (
     "max_epochs",
@@ -37,22 +46,47 @@ _TRAINER_ARGUMENTS = (
 def canonical(value: Any) -> Any:
     """A JSON-ready form of a setting that is the same in every process: no addresses, no device, sorted keys.
 
+    Long sequences and arrays enter by their digest; functions by their name, defaults and what they close over; objects
+    of other kinds by the name of their class.
+
     Example:
         >>> canonical({"lr": torch.tensor(0.5), "betas": (0.9, 0.99), "f": len})
         {'betas': [0.9, 0.99], 'f': 'builtins.len', 'lr': 0.5}
     """
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, np.ndarray) and value.size > _LONG and value.dtype != object:
+        content = np.ascontiguousarray(value).tobytes()
+        return {
+            "shape": list(value.shape),
+            "dtype": value.dtype.str,
+            "sha256": hashlib.sha256(content).hexdigest()[:16],
+        }
+    if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
+    if isinstance(value, enum.Enum):
+        return f"{_name(type(value))}.{value.name}"
     if isinstance(value, bool | int | str | None):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
+    if isinstance(value, bytes | bytearray):
+        return hashlib.sha256(value).hexdigest()[:16]
+    if isinstance(value, argparse.Namespace | types.SimpleNamespace):
+        value = vars(value)
     if isinstance(value, Mapping):
-        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+        return {without_addresses(str(key)): canonical(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, set | frozenset):
-        return sorted((canonical(item) for item in value), key=str)
+        return _shortened(sorted((canonical(item) for item in value), key=str))
     if isinstance(value, Sequence):
-        return [canonical(item) for item in value]
+        return _shortened([canonical(item) for item in value])
+    if isinstance(value, functools.partial):
+        return {"function": canonical(value.func), "args": canonical(value.args), **canonical(value.keywords)}
+    if isinstance(value, types.FunctionType):
+        return _describe_function(value)
+    if isinstance(value, torch.dtype):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {"class": _name(type(value)), **canonical(fields)}
@@ -68,15 +102,19 @@ def describe_model(pl_module: LightningModule, *, initial_weights: str | None = 
     """
     return {
         "class": _name(type(pl_module)),
-        "hparams": canonical(dict(getattr(pl_module, "hparams_initial", {}))),
+        "hparams": {
+            name: canonical(value)
+            for name, value in getattr(pl_module, "hparams_initial", {}).items()
+            if name != "_instantiator"  # says who built the module, not what it is
+        },
         "layers": {
-            name: module.extra_repr()
+            name: without_addresses(module.extra_repr())
             for name, module in pl_module.named_modules()
             if name and not list(module.children())
         },
         "types": {name: type(module).__name__ for name, module in pl_module.named_modules() if name},
         "parameters": {
-            name: [*map(int, tensor.shape), str(tensor.dtype), bool(tensor.requires_grad)]
+            name: [*(["lazy"] if is_lazy(tensor) else tensor.shape), str(tensor.dtype), bool(tensor.requires_grad)]
             for name, tensor in pl_module.named_parameters()
         },
         "initial_weights": initial_weights,
@@ -92,7 +130,14 @@ def fixed_weights_digest(first: nn.Module, second: nn.Module) -> str:
     other = second.state_dict()
     for name, tensor in sorted(first.state_dict().items()):
         twin = other.get(name)
-        if isinstance(tensor, torch.Tensor) and isinstance(twin, torch.Tensor) and torch.equal(tensor, twin):
+        if (
+            not isinstance(tensor, torch.Tensor)
+            or not isinstance(twin, torch.Tensor)
+            or is_lazy(tensor)
+            or is_lazy(twin)
+        ):
+            continue
+        if torch.equal(tensor, twin):
             flat = tensor.detach().cpu().contiguous().flatten()
             content.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
     return content.hexdigest()[:32]
@@ -106,15 +151,26 @@ def describe_optimisation(
     Args:
         trainer: A Trainer whose optimizers were configured (from ``on_fit_start`` on).
         loader: The training loader, if there is one.
-        with_step_counts: Whether whole numbers in scheduler states enter. They often derive from the number of steps, which
-            differs between models when subsets differ in size.
+        with_step_counts: Whether whole numbers in scheduler states enter. They often derive from the number of steps,
+            which differs between models when subsets differ in size.
         ignore: Callback classes that do not change training.
+
+    Note:
+        In a fit that goes on from a checkpoint, optimizers, schedulers and callbacks are in mid-course and stay unknown
+        (None); the checkpoint brought their settings along.
     """
+    resumed = trainer.global_step > 0
     return {
-        "optimizers": [_describe_optimizer(optimizer) for optimizer in trainer.optimizers],
-        "schedulers": [_describe_scheduler(config, with_step_counts) for config in trainer.lr_scheduler_configs],
+        "optimizers": None if resumed else [_describe_optimizer(optimizer) for optimizer in trainer.optimizers],
+        "schedulers": None
+        if resumed
+        else [
+            _describe_scheduler(config.scheduler, with_step_counts)
+            | {"interval": config.interval, "frequency": config.frequency, "monitor": config.monitor}
+            for config in trainer.lr_scheduler_configs
+        ],
         "trainer": canonical({name: getattr(trainer, name, None) for name in _TRAINER_ARGUMENTS})
-        | {"precision": str(trainer.precision)},
+        | {"precision": str(trainer.precision), "processes": trainer.world_size},
         "loader": None
         if loader is None
         else {
@@ -122,17 +178,22 @@ def describe_optimisation(
             "drop_last": loader.drop_last,
             "sampler": type(loader.sampler).__name__,
         },
-        "callbacks": sorted(
-            f"{_name(type(callback))}:{callback.state_key}"
-            for callback in trainer.callbacks  # type: ignore[attr-defined]
-            if not isinstance(callback, ignore)
+        "callbacks": None
+        if resumed
+        else sorted(
+            (
+                _describe_callback(callback)
+                for callback in trainer.callbacks  # type: ignore[attr-defined]
+                if not isinstance(callback, ignore)
+            ),
+            key=str,
         ),
     }
 
 
 def describe_scoring(score_fn: ScoreFunction, splits: Sequence[str]) -> dict[str, Any]:
     """The score function and the splits that it is applied to."""
-    return {"score_fn": canonical(score_fn), "splits": list(splits)}
+    return {"score_fn": canonical(score_fn), "splits": sorted(splits)}
 
 
 def _describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -150,19 +211,54 @@ def _describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     }
 
 
-def _describe_scheduler(config: Any, with_step_counts: bool) -> dict[str, Any]:
+def _describe_scheduler(scheduler: Any, with_step_counts: bool) -> dict[str, Any]:
     state = {
         key: value
-        for key, value in config.scheduler.state_dict().items()
+        for key, value in scheduler.state_dict().items()
         if not key.startswith("_") and (with_step_counts or isinstance(value, bool) or not isinstance(value, int))
     }
-    return {
-        "class": type(config.scheduler).__name__,
-        "state": canonical(state),
-        "interval": config.interval,
-        "frequency": config.frequency,
-        "monitor": config.monitor,
-    }
+    if with_step_counts:  # the only place where these schedulers keep their arguments
+        for key in ("lr_lambdas", "_milestones", "_schedule_phases"):
+            if hasattr(scheduler, key):
+                state[key] = getattr(scheduler, key)
+    inner = [_describe_scheduler(part, with_step_counts) for part in getattr(scheduler, "_schedulers", ())]
+    return {"class": type(scheduler).__name__, "state": canonical(state)} | ({"schedulers": inner} if inner else {})
+
+
+def _describe_callback(callback: Callback) -> dict[str, Any]:
+    """Class and key; of Lightning's own callbacks the arguments too (a user's may hold paths, times or run names)."""
+    described = {"class": _name(type(callback)), "key": without_addresses(callback.state_key)}
+    if not type(callback).__module__.startswith("lightning."):
+        return described
+    own = vars(callback)
+    names = [name for name in inspect.signature(type(callback)).parameters if name != "verbose"]
+    given = {name: own.get(name, own.get(f"_{name}")) for name in names}
+    return described | {"arguments": canonical(given)}
+
+
+def _describe_function(function: types.FunctionType) -> Any:
+    held = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not bound yet
+            continue
+        held[name] = _name(content) if isinstance(content, types.FunctionType) else canonical(content)
+    defaults = canonical({"defaults": function.__defaults__, **(function.__kwdefaults__ or {})})
+    if not held and not any(defaults.values()):
+        return _name(function)
+    return {"function": _name(function), "held": held, **defaults}
+
+
+def _shortened(items: list[Any]) -> Any:
+    if len(items) <= _LONG:
+        return items
+    return {"length": len(items), "sha256": hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16]}
+
+
+def without_addresses(text: str) -> str:
+    """``text`` without the memory addresses that a default ``repr`` shows."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _name(thing: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import zlib
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -87,20 +88,24 @@ class Manifest:
         try:
             state = json.loads(content)
             if state["schema"] == SCHEMA:
-                return cls(
+                manifest = cls(
                     Identity(**state["identity"]),
                     tuple(state["splits"]),
                     state["executor"],
                     tuple(state["notes"]),
                     state["versions"],
                 )
-        except (ValueError, KeyError, TypeError) as error:
+                if manifest.digests != state["digests"]:
+                    raise ValueError("its content does not match its digests")
+                return manifest
+            written_by = state.get("versions", {}).get("lightning-memaudit", "unknown")
+        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             raise CorruptShardError(
                 f"store={url!r}: manifest.json cannot be read ({error}); restore it from a copy"
             ) from error
         raise MismatchError(
-            f"store={url!r} is of schema {state['schema']} and this version reads schema {SCHEMA}; use another --store, or the "
-            f"lightning_memaudit that wrote it ({state.get('versions', {}).get('lightning-memaudit', 'unknown')})"
+            f"store={url!r} is of schema {state['schema']} and this version reads schema {SCHEMA}; use another "
+            f"--store, or the lightning_memaudit that wrote it ({written_by})"
         )
 
     def check(self, other: Manifest, *, url: str) -> None:
@@ -114,9 +119,9 @@ class Manifest:
             changes = _changes(*(_comparable(ours, theirs) if aspect != "plan" else (ours, theirs)))
             if changes:
                 raise MismatchError(
-                    f"store={url!r} belongs to another {aspect}: digest {self.digests[aspect]} there, {other.digests[aspect]} "
-                    f"here ({'; '.join(changes[:4])}{'; …' if len(changes) > 4 else ''}). Nothing was mixed. Use a new store "
-                    "(--store NEW), or go back to the settings that made this one"
+                    f"store={url!r} belongs to another {aspect}: digest {self.digests[aspect]} there, "
+                    f"{other.digests[aspect]} here ({'; '.join(changes[:4])}{'; …' if len(changes) > 4 else ''}). "
+                    "Nothing was mixed. Use a new store (--store NEW), or go back to the settings that made this one"
                 )
 
 
@@ -131,7 +136,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _comparable(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Entries that only one side could determine (initial weights need a factory; splits may be added) are not compared."""
+    """Entries that only one side could determine (initial weights need a factory) are not compared."""
     known = [key for key in ours if key in theirs and ours[key] is not None and theirs[key] is not None]
     return {key: ours[key] for key in known}, {key: theirs[key] for key in known}
 

@@ -126,7 +126,7 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One class per token: ``pl_module(inputs)`` gives logits[B, T, C], targets are [B, T] and ``ignore_index`` is left out.
+    """One class per token: ``pl_module(inputs)`` gives logits[B, T, C], targets are [B, T], less ``ignore_index``.
 
     ``correct`` is the share of right tokens, ``margin`` and ``loss`` are means over tokens, and a sequence without a
     token is NaN. Targets are taken as they are: a language model's shift by one is the module's business.

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,30 @@ class Storage:
         self._is_local = "file" in protocols
 
     def path(self, name: str) -> str:
-        """The full path of a file."""
-        return f"{self._root}/{name}"
+        """The full path of a file or folder; of the root, when ``name`` is empty."""
+        return f"{self._root}/{name}" if name else self._root
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None when there is none."""
+        """The content of a file, or None when there is none.
+
+        Raises:
+            StoreError: The file is there and may not be read.
+        """
         try:
             content: bytes = self._fs.cat_file(self.path(name))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StoreError(
+                f"store={self.url!r}: cannot read {name} ({error.strerror or error}); check who may read it, then run "
+                "again"
+            ) from error
         return content
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(self.path(name)))
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
@@ -58,7 +73,7 @@ class Storage:
         """The files and folders directly in ``folder``, sorted; none if it does not exist."""
         self._fs.invalidate_cache()
         try:
-            entries: list[Any] = self._fs.ls(self.path(folder) if folder else self._root, detail=False)
+            entries: list[Any] = self._fs.ls(self.path(folder), detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
@@ -97,17 +112,11 @@ class Storage:
         partial = f"{name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
         try:
             self._write_partial(partial, content)
-            os.link(self.path(partial), self.path(name))
-        except FileExistsError:
-            return False
+            return self._link(partial, name)
         except OSError as error:
-            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):  # a file system without hard links
-                self.write(name, content)
-                return True
             raise self._refused(name, error) from error
         finally:
             self._forget(partial)
-        return True
 
     def remove(self, name: str) -> None:
         """Remove a file."""
@@ -122,9 +131,10 @@ class Storage:
         """Remove what killed writers left in ``folder`` more than ``older_than`` seconds ago; their names."""
         stale = []
         for name in self.names(folder):
-            if name.endswith(PARTIAL_SUFFIX) and self._age(f"{folder}/{name}") > older_than:
-                self._forget(f"{folder}/{name}")
-                stale.append(name)
+            path = f"{folder}/{name}".lstrip("/")
+            if name.endswith(PARTIAL_SUFFIX) and self._age(path) > older_than:
+                self._forget(path)
+                stale.append(path)
         return stale
 
     def _write_partial(self, name: str, content: bytes) -> None:
@@ -139,11 +149,20 @@ class Storage:
             file.flush()
             os.fsync(file.fileno())
 
-    def _forget(self, name: str) -> None:
+    def _link(self, partial: str, name: str) -> bool:
         try:
+            os.link(self.path(partial), self.path(name))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            Path(self.path(partial)).replace(self.path(name))  # a file system without hard links
+        return True
+
+    def _forget(self, name: str) -> None:
+        with suppress(OSError):
             self.remove(name)
-        except FileNotFoundError:
-            return
 
     def _age(self, name: str) -> float:
         try:
@@ -153,9 +172,9 @@ class Storage:
         return time.time() - float(modified.timestamp())
 
     def _refused(self, name: str, error: OSError) -> StoreError:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         hint = (
-            "the disk is full: free some space and run again"
+            "the disk (or your quota) is full: free some space and run again"
             if full
             else "check that the folder exists and may be written to, then run again"
         )

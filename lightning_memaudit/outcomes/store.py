@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
-import zipfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,14 @@ import numpy as np
 
 from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError, StoreError
-from lightning_memaudit.outcomes.examples import Examples
+from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Manifest
 from lightning_memaudit.outcomes.shard import Shard
 from lightning_memaudit.outcomes.storage import PARTIAL_SUFFIX, Storage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -29,6 +29,7 @@ __all__ = ["OutcomeStore", "Outcomes", "ShardProblem"]
 
 _MANIFEST, _STOPPING = "manifest.json", "stopping.json"
 _ALL_FIELDS = ("correct", "margin", "loss", "prediction")
+_SHARD_NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.npz")
 _STALE_SECONDS = 3600.0
 
 
@@ -75,8 +76,8 @@ class ShardProblem:
 class OutcomeStore:
     """The record of an audit, in a folder or behind an fsspec URL.
 
-    Any number of processes on any number of machines may write to one store at once, without a lock: a shard is whole or
-    absent, and the manifest is created once and compared ever after.
+    Any number of processes on any number of machines may write to one store at once, without a lock: a shard is whole
+    or absent, and the manifest is created once and compared ever after.
 
     Args:
         url: A folder, or a URL such as ``s3://bucket/audit``.
@@ -130,8 +131,9 @@ class OutcomeStore:
         Raises:
             MismatchError: The store belongs to another plan, data set, model, optimisation or scoring.
         """
-        if not self.storage.create(_MANIFEST, manifest.to_json()):
-            self.manifest.check(manifest, url=self.url)
+        self.storage.create(_MANIFEST, manifest.to_json())
+        self._manifest = self._plan = None  # whoever made it, what counts is what is there
+        self.manifest.check(manifest, url=self.url)
         return self.manifest
 
     def write_examples(self, split: str, examples: Examples) -> None:
@@ -140,26 +142,30 @@ class OutcomeStore:
 
     def has_examples(self, split: str) -> bool:
         """Whether the examples of a split are recorded."""
-        return self.storage.read(f"examples/{split}.npz") is not None
+        return self.storage.exists(f"examples/{split}.npz")
 
     def examples(self, split: str = "train") -> Examples:
         """The examples of a split.
 
         Raises:
             MissingDataError: The split was not recorded.
+            CorruptShardError: The file is damaged, or holds other labels than the audit was made with.
         """
         content = self.storage.read(f"examples/{split}.npz")
         if content is None:
             raise MissingDataError(
                 f"store={self.url!r} has no examples of split {split!r}; it has {', '.join(self.splits())}"
             )
+        fingerprint = self.manifest.identity.data.get(split, {})
         try:
             examples = Examples.from_bytes(content)
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            if not _match(examples, fingerprint):
+                raise ValueError("its examples are not those of the manifest")
+        except Exception as error:  # damaged bytes make zipfile, zlib and numpy fail in a dozen ways
             raise CorruptShardError(
-                f"store={self.url!r}: examples/{split}.npz cannot be read ({error}); run the audit again"
+                f"store={self.url!r}: examples/{split}.npz is damaged ({error}); remove it and run the audit again"
             ) from error
-        return replace(examples, fingerprint=self.manifest.identity.data.get(split, {}))
+        return replace(examples, fingerprint=fingerprint)
 
     def splits(self) -> tuple[str, ...]:
         """The recorded splits."""
@@ -248,6 +254,11 @@ class OutcomeStore:
     def verify(self) -> list[ShardProblem]:
         """Check the manifest, every examples file and every shard; an empty list means that all is well."""
         problems = []
+        try:
+            self._manifest = self._plan = None
+            self.manifest  # noqa: B018 - reads it
+        except CorruptShardError as error:
+            return [ShardProblem(_MANIFEST, str(error))]
         for split in self.splits():
             try:
                 self.examples(split)
@@ -263,12 +274,12 @@ class OutcomeStore:
 
     def partial_writes(self) -> list[str]:
         """Files that a writer, living or killed, has not finished; they are never read."""
-        folders = ["", "examples", *(f"outcomes/{arm}" for arm in self.storage.names("outcomes"))]
-        return [name for folder in folders for name in self.storage.names(folder) if name.endswith(PARTIAL_SUFFIX)]
+        names = [name for folder in self._folders() for name in self.storage.names(folder)]
+        return [name for name in names if name.endswith(PARTIAL_SUFFIX)]
 
     def remove_stale_partial_writes(self) -> None:
         """Remove what writers that were killed more than an hour ago left behind."""
-        for folder in ("", "examples", *(f"outcomes/{arm}" for arm in self.storage.names("outcomes"))):
+        for folder in self._folders():
             self.storage.remove_partial(folder, older_than=_STALE_SECONDS)
 
     def bytes_on_disk(self) -> int:
@@ -288,11 +299,13 @@ class OutcomeStore:
         record: dict[str, Any] = json.loads(content)
         return record
 
+    def _folders(self) -> list[str]:
+        folders = ["outcomes", "outcomes/full"]
+        return ["", "examples", *(f"{folder}/{arm}" for folder in folders for arm in self.storage.names(folder))]
+
     def _ids_on_disk(self, treatment: str) -> list[int]:
-        stems = [
-            name.removesuffix(".npz") for name in self.storage.names(f"outcomes/{treatment}") if name.endswith(".npz")
-        ]
-        return sorted(int(stem) for stem in stems if stem.isdecimal())
+        names = self.storage.names(f"outcomes/{treatment}")
+        return sorted(int(name.removesuffix(".npz")) for name in names if _SHARD_NAME.fullmatch(name))
 
     def _read(self, treatment: str, model_id: int, fields: tuple[str, ...]) -> Shard:
         path = self._path(treatment, model_id)
@@ -304,28 +317,42 @@ class OutcomeStore:
         shard = Shard.from_bytes(content, path=self.storage.path(path), fields=fields)
         self._check(shard, path)
         if shard.model_id != model_id:
-            raise CorruptShardError(f"shard {path} holds model {shard.model_id}; remove it and run again")
+            raise CorruptShardError(
+                f"shard {path} holds model {shard.model_id}; run again to train model {model_id} anew"
+            )
         return shard
 
     def _check(self, shard: Shard, path: str) -> None:
         manifest, plan = self.manifest, self.plan
         if shard.plan_digest != plan.digest:
             raise MismatchError(
-                f"shard {path} belongs to plan {shard.plan_digest}, and the store to plan {plan.digest}; remove the shard, or use "
-                "another store"
+                f"shard {path} belongs to plan {shard.plan_digest}, and the store to plan {plan.digest}; run again to "
+                "train that model anew, or use another store"
             )
         if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
             raise MismatchError(
-                f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; remove it"
+                f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; run again to "
+                "train that model anew"
             )
         for split, size in ((split, manifest.identity.data[split]["n_examples"]) for split in manifest.splits):
             if split not in shard.splits:
-                raise CorruptShardError(f"shard {path} has no split {split!r}; remove it and run again")
+                raise CorruptShardError(f"shard {path} has no split {split!r}; run again to train that model anew")
             if len(shard.splits[split].correct) not in (0, size):
                 raise CorruptShardError(
-                    f"shard {path} has {len(shard.splits[split].correct)} rows of {split!r}, not {size}"
+                    f"shard {path} has {len(shard.splits[split].correct)} rows of {split!r}, not {size}; run again to "
+                    "train that model anew"
                 )
 
     @staticmethod
     def _path(treatment: str, model_id: int) -> str:
         return f"outcomes/{treatment}/{model_id:06d}.npz"
+
+
+def _match(examples: Examples, fingerprint: Mapping[str, Any]) -> bool:
+    """Whether labels (where they are class numbers, and so comparable) and their number are those of the manifest."""
+    labels = examples.labels
+    if examples.n_examples != fingerprint.get("n_examples", examples.n_examples):
+        return False
+    if labels is None or bool((labels == -1).all()):
+        return True
+    return label_digest(labels) == fingerprint.get("labels")

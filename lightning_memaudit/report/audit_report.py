@@ -97,7 +97,8 @@ class AuditReport:
             raise CorruptShardError(f"report={str(path)!r} is not a report.json ({error})") from error
         if schema != SCHEMA:
             raise MismatchError(
-                f"report={str(path)!r} is of schema {schema}, and this version reads {SCHEMA}; write it again from its store"
+                f"report={str(path)!r} is of schema {schema}, and this version reads {SCHEMA}; write it again from "
+                f"its store"
             )
         return cls(content)
 
@@ -111,7 +112,8 @@ class AuditReport:
         if self._memorization is None:
             section = self.content["memorization"]
             reason = section["reason"] or (
-                "report.json holds the summary (report.content['memorization']), not every example; compute it from the store with "
+                "report.json holds the summary (report.content['memorization']), not every example; compute it from "
+                "the store with "
                 "AuditReport.from_store(OutcomeStore(...))"
             )
             raise MissingDataError(f"memorization: {reason}")

@@ -31,7 +31,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "name": plain_name, "bar": bar, "whole": whole, "count": count}
+    environment.filters |= {
+        "percent": percent,
+        "number": number,
+        "name": plain_name,
+        "bar": bar,
+        "whole": whole,
+        "count": count,
+    }
     return environment
 
 
@@ -74,11 +81,11 @@ def count(value: int, noun: str) -> str:
 
 
 def plain_name(value: object) -> str:
-    """A label or group name as text in a Markdown table: one line, nothing that is markup, at most 80 characters.
+    r"""A label or group name as text in a Markdown table: one line, nothing that is markup, at most 80 characters.
 
     Example:
         >>> plain_name("a|b <script>")
-        'a\\\\|b &lt;script&gt;'
+        'a\\|b &lt;script&gt;'
     """
     text = " ".join(str(value).split())
     text = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"

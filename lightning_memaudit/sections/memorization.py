@@ -179,8 +179,15 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
 def _reliability(outcomes: Outcomes) -> dict[str, Any]:
     n_blocks = len(outcomes.model_ids if outcomes.blocks is None else np.unique(outcomes.blocks))
     if n_blocks < _LEAST_BLOCKS:
-        return {"status": "unavailable", "reason": f"{n_blocks} independent models cannot be split in halves with both arms"}
-    return {"status": "ok", "reason": None, **asdict(reliability(outcomes.correct, outcomes.mask, blocks=outcomes.blocks))}
+        return {
+            "status": "unavailable",
+            "reason": f"{n_blocks} independent models cannot be split in halves with both arms",
+        }
+    return {
+        "status": "ok",
+        "reason": None,
+        **asdict(reliability(outcomes.correct, outcomes.mask, blocks=outcomes.blocks)),
+    }
 
 
 def _fit(scores: MemorizationScore) -> dict[str, Any]:

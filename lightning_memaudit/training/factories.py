@@ -71,8 +71,10 @@ def model_factory(model: Any, init: Init | None) -> Callable[[], LightningModule
         if init == "rebuild":
             return _rebuilder(model)
         raise ArgumentError(
-            f"init={init!r}: {type(model).__name__} was given as an instance, so say how each model starts: init='rebuild' (anew "
-            "from its hparams; weights loaded after construction are not kept) or init='copy' (from its present weights, "
+            f"init={init!r}: {type(model).__name__} was given as an instance, so say how each model starts: "
+            f"init='rebuild' (anew "
+            "from its hparams; weights loaded after construction are not kept) or init='copy' (from its present "
+            "weights, "
             "fine-tuning). Or pass a callable such as lambda: Net(width=64)"
         )
     if not callable(model):
@@ -122,7 +124,8 @@ def trainer_recipe(trainer: Mapping[str, Any] | Callable[[], Trainer] | None) ->
     for callback in kept:
         if isinstance(callback, BatchSizeFinder | LearningRateFinder):
             raise ArgumentError(
-                f"trainer['callbacks']: {type(callback).__name__} would give every model another recipe; fix the value it finds"
+                f"trainer['callbacks']: {type(callback).__name__} would give every model another recipe; fix the "
+                f"value it finds"
             )
     return TrainerRecipe(partial(_made, arguments, kept), _left_out(arguments, callbacks, kept))
 
@@ -194,7 +197,8 @@ def _rebuilder(model: LightningModule) -> Callable[[], LightningModule]:
     if shapes != rebuilt:
         odd = sorted(name for name in {*shapes, *rebuilt} if shapes.get(name) != rebuilt.get(name))
         raise ConfigurationError(
-            f"init='rebuild': {type(model).__name__}(**hparams) has other parameters than the instance ({odd[0]}); save every "
+            f"init='rebuild': {type(model).__name__}(**hparams) has other parameters than the instance ({odd[0]}); "
+            f"save every "
             "argument with self.save_hyperparameters(), or pass a callable"
         )
     return partial(_built, make)
@@ -205,7 +209,8 @@ def _check_module(model: object) -> LightningModule:
         return model
     if any(base.__module__.startswith("pytorch_lightning.") for base in type(model).__mro__):
         raise ArgumentError(
-            f"{type(model).__name__} comes from the package pytorch_lightning; import LightningModule from lightning.pytorch "
+            f"{type(model).__name__} comes from the package pytorch_lightning; import LightningModule from "
+            f"lightning.pytorch "
             "instead (the two packages do not mix)"
         )
     raise ArgumentError(f"model: a lightning.pytorch.LightningModule is needed, and this is a {type(model).__name__}")

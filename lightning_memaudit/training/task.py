@@ -6,7 +6,6 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from lightning_memaudit.outcomes.identity import fixed_weights_digest
 from lightning_memaudit.outcomes.scoring import find_score_function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -129,7 +128,8 @@ class Population:
         shared = {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
         if first is second or shared:
             raise ConfigurationError(
-                "model: the callable returns the same module (or shared parameters) each time, so that models would go on from "
+                "model: the callable returns the same module (or shared parameters) each time, so that models would "
+                "go on from "
                 "each other's weights; build a new one in it, or pass the instance with init='copy'"
             )
         return fixed_weights_digest(first, second)
@@ -242,7 +242,8 @@ def _one_model(model_id: int) -> Iterator[None]:
         raise
     except Exception as error:
         raise TrainingError(
-            f"model {model_id} failed in your code: {type(error).__name__}: {error}. What is stored is kept; mend it and run "
+            f"model {model_id} failed in your code: {type(error).__name__}: {error}. What is stored is kept; mend it "
+            f"and run "
             "again (--debug shows where)"
         ) from error
 

@@ -118,7 +118,12 @@ def test_anything_else_is_refused_and_nothing_is_mixed(what: str, change: dict, 
 def test_bars_loggers_checkpoints_executor_and_number_of_models_may_change(tmp_path: Path) -> None:
     settings = {"model": TinyNet, "data": TinyData, "store": tmp_path}
     Audit(**settings, trainer=TRAINER, n_models=2).train(progress=False)
-    loud = {**TRAINER, "logger": True, "enable_progress_bar": True, "callbacks": [ModelCheckpoint(), LearningRateMonitor()]}
+    loud = {
+        **TRAINER,
+        "logger": True,
+        "enable_progress_bar": True,
+        "callbacks": [ModelCheckpoint(), LearningRateMonitor()],
+    }
     audit = Audit(**settings, trainer=loud, n_models=3, executor="sequential")
     assert len(audit.train(progress=True).model_ids()) == 3
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -135,7 +140,9 @@ def test_what_was_left_out_of_the_trainer_is_reported(tmp_path: Path) -> None:
 
 def test_callbacks_are_fresh_for_each_model_and_validation_runs_for_those_that_monitor(tmp_path: Path) -> None:
     stopper = EarlyStopping("val_loss", patience=1, min_delta=100.0)
-    audit = Audit(TinyNet, TinyData, trainer={**TRAINER, "max_epochs": 10, "callbacks": [stopper]}, n_models=3, store=tmp_path)
+    audit = Audit(
+        TinyNet, TinyData, trainer={**TRAINER, "max_epochs": 10, "callbacks": [stopper]}, n_models=3, store=tmp_path
+    )
     store = audit.train(progress=False)
     assert stopper.wait_count == 0
     assert len(store.model_ids()) == 3
@@ -215,7 +222,9 @@ def test_adaptive_stopping_saves_models_and_says_so(problem: LookupProblem, tmp_
     assert "saved" in report.to_markdown()
     again = audit.run(progress=False).content["memorization"]
     assert again["n_models"] == 200
-    other = lookup_audit(problem, tmp_path / "r", n_models=60).run(until=Reliable(target=0.5, looks=(20, 60)), progress=False)
+    other = lookup_audit(problem, tmp_path / "r", n_models=60).run(
+        until=Reliable(target=0.5, looks=(20, 60)), progress=False
+    )
     assert other.content["memorization"]["n_models"] == 20
 
 
@@ -357,11 +366,19 @@ def test_ctrl_c_keeps_every_finished_model(moment: str, tmp_path: Path) -> None:
     assert store.partial_writes() == []
 
 
-def test_the_report_is_json_without_nan_and_markdown_shows_only_its_numbers(problem: LookupProblem, tmp_path: Path) -> None:
-    report = lookup_audit(problem, tmp_path, n_models=12, groups={"parity": {"train": np.arange(120) % 2, "test": np.zeros(30)}})
+def test_the_report_is_json_without_nan_and_markdown_shows_only_its_numbers(
+    problem: LookupProblem, tmp_path: Path
+) -> None:
+    report = lookup_audit(
+        problem, tmp_path, n_models=12, groups={"parity": {"train": np.arange(120) % 2, "test": np.zeros(30)}}
+    )
     report = report.run(progress=False)
     content = json.loads(report.to_json())
-    assert [section for section in ("memorization", "membership", "impact", "long_tail", "dynamics") if section not in content] == []
+    assert [
+        section
+        for section in ("memorization", "membership", "impact", "long_tail", "dynamics")
+        if section not in content
+    ] == []
     assert all(content[section]["status"] in ("ok", "unavailable") for section in ("membership", "impact"))
     assert {row["group"] for row in content["memorization"]["by_group"]["parity"]} == {"0", "1"}
     assert not re.search(r"\bnan\b", report.to_markdown(), re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Real data: scikit-learn's digits with 5 % of the labels flipped, with a model that fits them and one that does not."""
+"""Real data: digits with 5 % of the labels flipped, a model that fits them and one that does not."""
 
 from pathlib import Path
 
@@ -49,7 +49,9 @@ class Net(LightningModule):
 
 def audit(folder: Path, net: dict, epochs: int, n_models: int) -> AuditReport:
     trainer = {"max_epochs": epochs, "accelerator": "cpu"}
-    return Audit(lambda: Net(**net), FlippedDigits, trainer=trainer, n_models=n_models, store=folder).run(progress=False)
+    return Audit(lambda: Net(**net), FlippedDigits, trainer=trainer, n_models=n_models, store=folder).run(
+        progress=False
+    )
 
 
 @pytest.mark.slow

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.training.executors.sequential import run_sequential
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.task import Population

@@ -1,0 +1,171 @@
+"""``memaudit status, report, export, demo`` and the help of all commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+from lightning_memaudit import OutcomeStore
+from lightning_memaudit.cli import main
+from lightning_memaudit.sections.memorization import memorization_section
+
+HOSTILE = {"red", 'a,"b"\n=1+1\r', "<b>|x|</b>", "é"}
+
+
+@pytest.fixture(scope="module")
+def finished(project, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(project))
+        code = main(
+            ["run", "--model", "cli_project.Net", "--data", "cli_project.Data", "--optimizer", "torch.optim.SGD",
+             "--optimizer.lr", "0.1", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--n-models", "6",
+             "--audit.groups", "{colour: colour}", "--store", str(folder / "store"), "--no-progress"]
+        )  # fmt: skip
+    assert code == 0
+    return folder / "store"
+
+
+@pytest.fixture
+def store(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_status_of_a_healthy_store(memaudit, store):
+    result = memaudit("status", str(store))
+    assert (result.code, result.err) == (0, "")
+    plan = OutcomeStore(store).plan
+    for fact in (plan.digest, "24 examples", "fixed_size", "train (24)", "cli_project.Net", "baseline: 6 models"):
+        assert fact in result.out
+    assert "damaged" not in result.out
+
+
+@pytest.mark.parametrize("name", ["outcomes/baseline/000002.npz", "examples/train.npz"])
+def test_status_names_what_is_damaged(memaudit, store, name):
+    path = store / name
+    path.write_bytes(path.read_bytes()[:-40])
+    result = memaudit("status", str(store))
+    assert result.code == 4
+    damaged = [line for line in result.out.splitlines() if line.startswith("damaged")]
+    assert len(damaged) == 1
+    assert name in damaged[0]
+    if "outcomes" in name:
+        assert "baseline: 5 models, 1 damaged" in result.out
+
+
+def test_status_counts_unfinished_files(memaudit, store):
+    (store / "outcomes/baseline/000009.npz.1234.tmp").write_bytes(b"half")
+    result = memaudit("status", str(store))
+    assert result.code == 0
+    assert "unfinished  1 files" in result.out
+
+
+@pytest.mark.parametrize("command", ["status", "report", "export"])
+def test_no_store(memaudit, tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    for place in ("nowhere", "empty"):
+        result = memaudit(command, place)
+        assert result.code == 4
+        assert "no audit is recorded there" in result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_manifest_that_is_no_manifest(memaudit, store):
+    (store / "manifest.json").write_text("{")
+    result = memaudit("status", str(store))
+    assert result.code == 4
+    assert "manifest.json" in result.err
+
+
+def test_report(memaudit, store, tmp_path):
+    shutil.rmtree(store / "report")
+    assert memaudit("report", str(store)).code == 0
+    result = memaudit("report", str(store), "--out", "elsewhere")
+    assert result.code == 0
+    assert "report written to elsewhere" in result.out
+    for folder in (store / "report", tmp_path / "elsewhere"):
+        content = json.loads((folder / "report.json").read_text())
+        assert content["memorization"]["n_models"] == 6
+        assert (folder / "report.md").is_file()
+        assert list((folder / "figures").iterdir())
+
+
+def test_export_csv(memaudit, store, tmp_path):
+    result = memaudit("export", str(store), "--out", "tables/scores.csv")
+    assert result.code == 0
+    assert "24 rows" in result.out
+    with (tmp_path / "tables/scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    section = memorization_section(OutcomeStore(store))
+    assert [int(row["index"]) for row in rows] == list(range(24))
+    np.testing.assert_array_equal([float(row["memorization"]) for row in rows], section.score)
+    assert {row["colour"] for row in rows} == HOSTILE
+    assert [row["colour"] for row in rows] == section.columns()["colour"].tolist()
+
+
+def test_export_to_an_absolute_path_and_by_default(memaudit, store, tmp_path):
+    assert memaudit("export", str(store), "--out", str(tmp_path / "scores.csv")).code == 0
+    assert memaudit("export", str(store)).code == 0
+    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "memorization.csv").read_bytes()
+
+
+def test_export_parquet(memaudit, store, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    assert memaudit("export", str(store), "--out", "scores.parquet").code == 0
+    table = pandas.read_parquet(tmp_path / "scores.parquet")
+    section = memorization_section(OutcomeStore(store))
+    np.testing.assert_array_equal(table["memorization"], section.score)
+    assert set(table["colour"]) == HOSTILE
+
+
+@pytest.mark.parametrize("name", ["scores.xlsx", "scores", "folder/"])
+def test_export_of_another_kind(memaudit, store, tmp_path, name):
+    result = memaudit("export", str(store), "--out", name)
+    assert result.code == 2
+    assert ".csv or .parquet" in result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+
+def test_demo(memaudit, tmp_path):
+    pytest.importorskip("sklearn")
+    result = memaudit("demo", "--n-models", "4", "--max-epochs", "2", "--out", "demo", "--no-progress")
+    assert (result.code, result.err) == (0, "")
+    assert "report written to demo" in result.out
+    content = json.loads((tmp_path / "demo/report.json").read_text())
+    assert content["memorization"]["status"] == "ok"
+    assert (tmp_path / "demo/report.md").is_file()
+    assert (tmp_path / "demo/figures/memorization.png").stat().st_size > 1000
+    store = OutcomeStore(tmp_path / "demo/store")
+    assert len(store.model_ids()) == 4
+    assert set(store.examples("train").groups) == {"frequency", "annotation"}
+    assert memaudit("demo", "--n-models", "1", "--out", "none").code == 2
+
+
+def test_help(memaudit):
+    result = memaudit("--help")
+    assert result.code == 0
+    for command in ("run", "status", "report", "export", "demo"):
+        assert f"\n  {command} " in result.out
+        shown = memaudit(command, "--help")
+        assert shown.code == 0
+        assert f"usage: memaudit {command}" in shown.out
+    assert "exit codes" in result.out
+
+
+def test_help_of_run_lists_the_audit_block(memaudit):
+    shown = memaudit("run", "--help").out
+    for option in ("--audit.n_models", "--audit.groups", "--dry-run", "--out", "--n-models", "--trainer.max_epochs"):
+        assert option in shown
+    assert "ckpt_path" not in shown
+    assert "Size of the population" in shown
+
+
+def test_version(memaudit):
+    assert memaudit("--version").out.strip() == version("lightning-memaudit")
