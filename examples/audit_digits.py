@@ -1,7 +1,7 @@
 """Audit a model from Python: which training examples does it memorize, and in which groups?
 
-Trains a small network on many random subsets of scikit-learn's digits (15 training labels are wrong on purpose), prints the
-most memorized examples and the groups they are in, and saves the report. Run it again to go on where it stopped:
+Trains a small network on many random subsets of scikit-learn's digits (15 training labels are wrong on purpose), prints
+the most memorized examples and the groups they are in, and saves the report. Run it again to go on where it stopped:
 
     python examples/audit_digits.py
     python examples/audit_digits.py --n-models 100
@@ -63,7 +63,7 @@ class DigitsData(LightningDataModule):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-models", type=int, default=16)
+    parser.add_argument("--n-models", type=int, default=12)
     parser.add_argument("--max-epochs", type=int, default=20)
     parser.add_argument("--out", default="digits-audit", help="folder for the record and the report")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Record memorization from a training script of your own.
 
-The script below is plain Lightning; the audit is three lines of it, marked with "audit:". Every run of it trains one model
-on the subset that the plan gives its number, and adds one file to the record. Run all of them one after the other:
+The script below is plain Lightning; the audit is three lines of it, marked with "audit". Every run of it trains one
+model on the subset that the plan gives its number, and adds one file to the record. All of them one after the other:
 
     python examples/callback_in_your_script.py
 
@@ -77,7 +77,7 @@ def train(model_id: int, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-id", type=int, help="train this one model and stop")
-    parser.add_argument("--n-models", type=int, default=16, help="models to train when no --model-id is given")
+    parser.add_argument("--n-models", type=int, default=12, help="models to train when no --model-id is given")
     parser.add_argument("--max-epochs", type=int, default=20)
     parser.add_argument("--out", default="callback-audit", help="folder for the record and the report")
     options = parser.parse_args()

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["AuditConfig"]
 
 _DESCRIPTION = (
-    "Train the population that a LightningCLI configuration with an `audit:` block describes, and report what it memorizes. "
-    "Models that the store holds already are not trained again. Configurations without class paths, as LightningCLI(Net, Data) "
-    "writes them, need the classes first: --model project.Net --data project.Data --config config.yaml."
+    "Train the population that a LightningCLI configuration with an `audit:` block describes, and report what it "
+    "memorizes. Models that the store holds already are not trained again. Configurations without class paths, as "
+    "LightningCLI(Net, Data) writes them, need the classes first: --model project.Net --data project.Data --config "
+    "config.yaml."
 )
 _USAGE = "memaudit run --config CONFIG [--config AUDIT_CONFIG] [options]"
 _FIT_ONLY = {"ckpt_path": str | None, "weights_only": bool | None}  # arguments of Trainer.fit in LightningCLI's files
@@ -43,8 +44,8 @@ class _Parser(LightningArgumentParser):
         hint = "`memaudit run --help` lists all options"
         if "'lightning.Lightning" in message and "is not accepted" in message:
             hint = (
-                "the configuration has no class_path, as LightningCLI(Net, Data) writes it; name the classes BEFORE it: "
-                "--model project.Net --data project.Data --config config.yaml"
+                "the configuration has no class_path, as LightningCLI(Net, Data) writes it; name the classes BEFORE "
+                "it: --model project.Net --data project.Data --config config.yaml"
             )
         elif "'__main__." in message:
             hint = "the class was defined in a script; name the file as its module: class_path: script.Net"
@@ -52,7 +53,7 @@ class _Parser(LightningArgumentParser):
 
 
 class AuditConfig(LightningCLI):
-    """Parses what LightningCLI parses, plus ``audit:`` and the options of ``memaudit run``; instantiates nothing by itself.
+    """Parses what LightningCLI parses, plus ``audit:`` and the options of ``memaudit run``; instantiates nothing.
 
     Args:
         arguments: Command line arguments.
@@ -79,6 +80,7 @@ class AuditConfig(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the audit block and the options of the command."""
+        parser.allow_abbrev = False  # a misspelt option is an error, not the one it starts like
         parser.add_class_arguments(AuditSettings, "audit")
         parser.add_argument("--store", type=str | None, default=None, help="Overrides audit.store.")
         parser.add_argument("--n-models", type=int | None, default=None, help="Overrides audit.n_models.")
@@ -101,7 +103,7 @@ class AuditConfig(LightningCLI):
         """Classes are instantiated model by model, by the audit."""
 
     def make_model(self) -> LightningModule:
-        """A fresh module, with ``optimizer:`` and ``lr_scheduler:`` of the configuration applied as LightningCLI does."""
+        """A fresh module, with ``optimizer:`` and ``lr_scheduler:`` applied as LightningCLI does."""
         with _building("model"):
             self.config_init = self._instantiated("model", "optimizer", "lr_scheduler")
             self.model = self.config_init["model"]
@@ -144,10 +146,9 @@ class AuditConfig(LightningCLI):
         kept = self.config.clone()
         for key in [key for key in vars(kept) if key not in keys]:
             del kept[key]
-        instantiate = (
-            getattr(self.parser, "instantiate", None) or self.parser.instantiate_classes
-        )  # before jsonargparse 4.49
-        return instantiate(kept)
+        if hasattr(self.parser, "instantiate"):
+            return self.parser.instantiate(kept)
+        return self.parser.instantiate_classes(kept)  # jsonargparse < 4.49
 
 
 @contextmanager

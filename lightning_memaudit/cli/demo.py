@@ -31,8 +31,8 @@ def main(arguments: list[str]) -> int:
         groups={"frequency": "frequency", "annotation": "annotation"},
     )
     say(
-        f"Training {options.n_models} small networks, each on a random 70 % of {audit.plan.n_examples} digits: the classes 3, 5 "
-        "and 8 are rare, and 20 labels are wrong."
+        f"Training {options.n_models} small networks, each on a random 70 % of {audit.plan.n_examples} digits: the "
+        "classes 3, 5 and 8 are rare, and 20 labels are wrong."
     )
     audit.train(progress=not options.no_progress)
     write_report(audit.report(), audit.store, options.out)

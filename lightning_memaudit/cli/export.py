@@ -37,7 +37,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.out.endswith(_KINDS):
         raise ConfigurationError(f"--out {options.out}: a file name that ends in {' or '.join(_KINDS)} is needed")
-    columns = memorization_section(OutcomeStore(options.store)).columns()
+    store = OutcomeStore(options.store)
+    _ = store.manifest  # says so when there is no store
+    columns = memorization_section(store).columns()
     start = options.out.rfind("/") + 1
     folder, name = options.out[:start] or ".", options.out[start:]
     Storage(folder).write(name, _csv(columns) if name.endswith(".csv") else _parquet(columns))

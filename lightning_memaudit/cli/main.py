@@ -27,8 +27,8 @@ _USAGE = "usage: memaudit COMMAND [--help] [options]\n\ncommands:\n" + "".join(
     f"  {name:8} {what}\n" for name, what in _COMMANDS.items()
 )
 _EXITS = (
-    "\nexit codes: 0 fine, 2 bad arguments or configuration, 4 missing data or a mismatch with what exists, 130 Ctrl-C\n"
-    "Every command takes --debug, which shows the traceback of an error.\n"
+    "\nexit codes: 0 fine, 2 bad arguments or configuration, 4 missing data or a mismatch with what exists, "
+    "130 Ctrl-C\nEvery command takes --debug, which shows the traceback of an error.\n"
 )
 
 

@@ -16,7 +16,8 @@ def main(arguments: list[str]) -> int:
         estimate = audit.estimate()
         say(
             f"{estimate.n_models} models on {estimate.n_examples} examples, {estimate.n_missing} still to train\n"
-            f"time   {duration(estimate.seconds)} ({duration(estimate.seconds_per_model)} a model, from {estimate.basis})\n"
+            f"time   {duration(estimate.seconds)} ({duration(estimate.seconds_per_model)} a model, from "
+            f"{estimate.basis})\n"
             f"disk   {megabytes(estimate.bytes_on_disk)} in {audit.store.url}"
         )
         return 0

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lightning_memaudit.data.plan import Design
+from lightning_memaudit.data.plan import Design  # noqa: TC001 - jsonargparse resolves the annotation
 from lightning_memaudit.exceptions import ConfigurationError
 
 __all__ = ["AuditSettings"]
@@ -86,8 +86,8 @@ def _imported(path: str, name: str, also: tuple[str, ...] = ()) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         names = f"one of {', '.join(also)}, or " if also else ""
         raise ConfigurationError(
-            f"audit.{name}={path!r}: {names}an import path such as project.function is needed ({error}; modules are searched "
-            f"for in {Path.cwd()} and on the Python path)"
+            f"audit.{name}={path!r}: {names}an import path such as project.function is needed ({error}; modules are "
+            f"searched for in {Path.cwd()} and on the Python path)"
         ) from error
     if not callable(found):
         raise ConfigurationError(f"audit.{name}={path!r}: it is a {type(found).__name__}, and a function is needed")

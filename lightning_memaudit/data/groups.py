@@ -13,8 +13,6 @@ from torch.utils.data import ConcatDataset, Subset
 from lightning_memaudit.exceptions import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
 __all__ = ["MISSING", "Grouping", "column_of", "grouping"]
@@ -88,7 +86,10 @@ def column_of(dataset: Any, name: str) -> Any:
         return own
     if isinstance(dataset, Subset):
         inner = column_of(dataset.dataset, name)
-        return None if inner is None else [_item(inner, i) for i in dataset.indices]
+        if inner is None:
+            return None
+        values = inner.tolist() if hasattr(inner, "tolist") else inner
+        return [values[int(i)] for i in dataset.indices]
     if isinstance(dataset, ConcatDataset):
         parts = [column_of(part, name) for part in dataset.datasets]
         return None if any(part is None for part in parts) else [value for part in parts for value in part]
@@ -110,10 +111,6 @@ def _is_column(value: Any, n_examples: int) -> bool:
     if isinstance(value, str | bytes | Mapping | set) or callable(value) or not hasattr(value, "__len__"):
         return False
     return getattr(value, "ndim", 1) > 0 and len(value) == n_examples
-
-
-def _item(column: Sequence[Any] | Any, i: int) -> Any:
-    return column.iloc[i] if hasattr(column, "iloc") else column[i]
 
 
 def _plain(item: Any) -> Any:

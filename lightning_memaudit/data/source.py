@@ -156,7 +156,8 @@ class DataSource:
             return self.train_loader()
         with seeded(self.seed):
             made: Any = self.train_loader_factory(dataset)
-        loaders = [part for part in CombinedLoader(made).flattened if isinstance(part, DataLoader)]
+        combined = made if isinstance(made, CombinedLoader) else CombinedLoader(made)
+        loaders = [part for part in combined.flattened if isinstance(part, DataLoader)]
         if not loaders:
             raise UnsupportedDataError(
                 f"train_loader_factory gives a {type(made).__name__} without any torch DataLoader"

@@ -189,8 +189,11 @@ class OutcomeStore:
 
     def model_ids(self, treatment: str = "baseline") -> list[int]:
         """The models with a valid shard; damaged shards are named in a warning and not counted."""
-        valid = []
-        for model_id in self._ids_on_disk(treatment):
+        valid: list[int] = []
+        ids = self._ids_on_disk(treatment)
+        if ids:
+            self.plan  # noqa: B018 - a manifest that cannot be read is not the shards' fault
+        for model_id in ids:
             try:
                 self._read(treatment, model_id, ())
             except StoreError as error:

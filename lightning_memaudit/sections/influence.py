@@ -23,7 +23,7 @@ __all__ = ["describe_duplicates", "describe_influence"]
 _MEMORIZED, _INFLUENTIAL = 0.25, 0.15  # the high-influence pairs of Feldman and Zhang (2020), same class
 _SHOWN = 20
 _PERMUTATIONS = 20
-_COLUMNS = 2000  # false-discovery rates are estimated on this many columns at most
+_COLUMNS = 1000  # false-discovery rates are estimated on this many columns at most
 _DUPLICATE_LEVEL = 0.05
 _LEAST_MODELS = 8  # fewer have no pair of examples with five models in each cell
 

@@ -86,8 +86,8 @@ def test_a_file_without_class_paths_takes_the_classes_first(run, config, write, 
     assert refused.code == 2
     assert "--model project.Net --data project.Data --config config.yaml" in refused.err
     result = run(
-        "--model", "cli_project.Net", "--data", "cli_project.Data", "--config", "flat.yaml", "--n-models", "4", "--store",
-        "other", *rest,
+        "--model", "cli_project.Net", "--data", "cli_project.Data", "--config", "flat.yaml", "--n-models", "4",
+        "--store", "other", *rest,
     )  # fmt: skip
     assert result.code == 0
     run("--config", config)

@@ -29,6 +29,6 @@ class ByHand(Reporting):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    two = {"strategy": "ddp_spawn", "devices": 2, "max_epochs": 1}
+    two = {"strategy": "ddp_fork", "devices": 2, "max_epochs": 1}
     fit(SubsetDataModule(Data(), PLAN, 0), net=Reporting, **two)
     fit(Data(dataset=Subset(examples(), ROWS.tolist())), net=ByHand, **two)

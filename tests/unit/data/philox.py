@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WORD = 2**64 - 1
 
@@ -23,7 +26,11 @@ CASES = [
         [0, 1],
     ),
     ("canaries", {"n_examples": 18, "design": "canaries", "seed": 5, "canaries": [17, 0, 3, 4, 5, 9, 3]}, [0, 1, 2]),
-    ("units", {"n_examples": 18, "subset_fraction": 0.5, "seed": 6, "units": [30, 7, 7, -2, 5, 5, 5, 8, 8] * 2}, [0, 1]),
+    (
+        "units",
+        {"n_examples": 18, "subset_fraction": 0.5, "seed": 6, "units": [30, 7, 7, -2, 5, 5, 5, 8, 8] * 2},
+        [0, 1],
+    ),
     (
         "units-canaries",
         {"n_examples": 12, "design": "canaries", "seed": 8, "units": [i // 3 for i in range(12)], "canaries": [1, 9]},
@@ -106,4 +113,4 @@ def golden() -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(golden(), indent=1))  # noqa: T201
+    print(json.dumps(golden(), indent=1))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +11,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_memaudit import SubsetPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 N = 24
 PLAN = SubsetPlan(N, subset_fraction=0.6, seed=5)

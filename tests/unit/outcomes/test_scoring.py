@@ -139,9 +139,7 @@ def test_binary_with_one_logit(shape, dtype, target_shape):
     target = torch.tensor([0, 1] * 4)
     scores = same(Binary(), logits.reshape(shape), target.to(dtype).reshape(target_shape))
     np.testing.assert_allclose(scores.margin, torch.where(target == 1, logits, -logits), rtol=1e-12)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        logits.double(), target.double(), reduction="none"
-    )
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.double(), target.double(), reduction="none")
     np.testing.assert_allclose(scores.loss, loss, atol=1e-12)
     np.testing.assert_array_equal(scores.prediction, logits > 0)
 
@@ -179,7 +177,9 @@ def test_sequence_means_over_tokens_and_nan_where_none_counts():
         rows = np.flatnonzero(target[i] != -100)
         margin, loss = brute_force(logits[i][rows], target[i][rows].numpy())
         right = (logits[i][rows].argmax(1) == target[i][rows]).double().mean()
-        np.testing.assert_allclose([scores.correct[i], scores.margin[i], scores.loss[i]], [right, margin.mean(), loss.mean()])
+        np.testing.assert_allclose(
+            [scores.correct[i], scores.margin[i], scores.loss[i]], [right, margin.mean(), loss.mean()]
+        )
     assert all(column[2].isnan() for column in (scores.correct, scores.margin, scores.loss))
     assert scores.prediction.tolist() == [-1] * 4
     whole = score(Says(), TensorDataset(logits, target), Sequence(), batch_size=3)
@@ -233,9 +233,7 @@ def test_outputs_with_logits_are_unpacked_and_others_named():
     logits, target = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     expected = same(Multiclass(), logits, target).loss
     assert torch.equal(same(Multiclass(), logits, target, lambda x: {"logits": x, "loss": 0}).loss, expected)
-    assert torch.equal(
-        same(Multiclass(), logits, target, lambda x: type("Out", (), {"logits": x})()).loss, expected
-    )
+    assert torch.equal(same(Multiclass(), logits, target, lambda x: type("Out", (), {"logits": x})()).loss, expected)
     with pytest.raises(UnsupportedDataError, match="returned a tuple"):
         same(Multiclass(), logits, target, lambda x: (x, x))
 
@@ -257,7 +255,10 @@ def test_a_users_function_and_what_it_may_not_return():
     assert score(Says(), data, with_correct(lambda n: torch.full((n,), 0.25))).correct.tolist() == [0.25] * 6
     for wrong, match in [
         (with_correct(lambda n: torch.full((n,), 1.5)), r"outside \[0, 1\]"),
-        (with_correct(lambda n: torch.ones(n, 1)), r"batch of 4 examples of split 'train' gave correct of shape \[4, 1\]"),
+        (
+            with_correct(lambda n: torch.ones(n, 1)),
+            r"batch of 4 examples of split 'train' gave correct of shape \[4, 1\]",
+        ),
         (with_correct(lambda n: torch.tensor(1.0)), "one value an example"),
         (lambda m, b: torch.zeros(4), "must return scoring.ExampleScores"),
     ]:

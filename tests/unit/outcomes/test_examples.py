@@ -1,0 +1,196 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from lightning_memaudit.outcomes.examples import describe_examples, fingerprint
+from lightning_memaudit.outcomes.scoring import Multiclass, Sequence
+
+
+class Items(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+def described(dataset, score_fn=None, **options):
+    collate = options.pop("collate_fn", None)
+    loader = DataLoader(dataset, batch_size=4, collate_fn=collate)
+    return describe_examples(loader, score_fn or Multiclass(), split="train", **options)
+
+
+def tensors(inputs, labels=None):
+    return TensorDataset(inputs, torch.arange(len(inputs)) % 3 if labels is None else labels)
+
+
+def test_labels_groups_units_and_previews_of_mappings():
+    rows = [{"x": torch.tensor([i, 1.0]), "y": i % 2, "race": "ab"[i % 2], "age": float(i)} for i in range(6)]
+    data = Items(rows)
+    data.site = ["n", "s", None, "n", "s", "s"]
+    groups = {"race": "race", "site": "site", "digit": "label", "given": {"train": [0, 0, 1, 1, 2, 2]}}
+    known = described(data, groups=groups, units=np.arange(6) // 2)
+    assert known.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert known.groups["race"].names == ("a", "b")
+    assert known.groups["site"].names == ("n", "s", "(missing)")
+    assert known.groups["digit"].codes.tolist() == known.labels.tolist()
+    assert known.groups["given"].codes.tolist() == [0, 0, 1, 1, 2, 2]
+    assert known.previews.tolist() == [[i, 1.0] for i in range(6)]
+    assert known.units.tolist() == [0, 0, 1, 1, 2, 2]
+    for wrong, match in [
+        ("nope", "pass an array per split"),
+        ({"test": [1]}, "no values for split 'train'"),
+        ([1], "one value"),
+    ]:
+        with pytest.raises(ArgumentError, match=match):
+            described(data, groups={"g": wrong})
+
+
+@pytest.mark.parametrize(
+    ("shape", "preview"),
+    [
+        ((6, 1, 8, 8), (6, 8, 8)),
+        ((6, 3, 8, 8), (6, 8, 8, 3)),
+        ((6, 8, 8, 3), (6, 8, 8, 3)),
+        ((6, 8, 8), (6, 8, 8)),
+        ((6, 3, 100, 70), (6, 25, 18, 3)),
+        ((6, 1, 4, 1000), (6, 1, 32)),
+        ((6, 40), (6, 16)),
+        ((6,), (6, 1)),
+        ((6, 2, 3, 4, 5), None),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+def test_previews(shape, preview, dtype):
+    inputs = (torch.rand(shape) * 200).to(dtype)
+    known = described(tensors(inputs))
+    assert (None if known.previews is None else known.previews.shape) == preview
+    if preview is not None and len(preview) > 2:
+        assert known.previews.dtype == np.uint8
+        assert known.previews[0].max() == 255
+
+
+def test_previews_of_text_and_of_ragged_or_odd_inputs():
+    def collate(samples):
+        return [text for text, _ in samples], torch.tensor([label for _, label in samples])
+
+    known = described(Items([("a" * 500, 0), ("b", 1), ("ß", 1)]), collate_fn=collate)
+    assert [len(text) for text in known.previews] == [200, 1, 1]
+    assert described(tensors(torch.zeros(6, 4, dtype=torch.complex64))).previews is None
+    assert described(Items([]), Multiclass()).previews is None
+    ragged = Items([(torch.zeros(1, 8, 8 + 40 * (i >= 4)), i % 2) for i in range(8)])
+    assert described(ragged).previews is None
+
+
+def test_targets_that_are_no_single_class_number():
+    inputs = torch.randn(6, 3)
+
+    def own(pl_module, batch):
+        raise AssertionError
+
+    scores = torch.tensor([0.0, 1.0, 2.0, 3.0, 0.5, 1.0])  # the first batch alone looks like classes
+    regression = described(tensors(inputs, scores), own)
+    assert regression.labels.tolist() == [-1] * 6
+    changed = described(tensors(inputs, scores + torch.tensor([0, 0, 0, 0, 0, 0.25])), own)
+    assert regression.fingerprint["labels"] != changed.fingerprint["labels"]
+
+    tokens = torch.randint(5, (6, 4))
+    sequence = described(tensors(inputs, tokens), Sequence())
+    assert sequence.labels.tolist() == [-1] * 6
+    other = tokens.clone()
+    other[5, 3] += 1
+    assert described(tensors(inputs, other), Sequence()).fingerprint["labels"] != sequence.fingerprint["labels"]
+    assert described(tensors(inputs, torch.arange(6.0)[:, None])).labels.tolist() == list(range(6))
+
+
+def test_labels_that_cannot_be_found():
+    rows = Items([{"x": torch.zeros(2), "digit": 1}] * 4)
+    with pytest.raises(UnsupportedDataError, match="'x', 'digit'"):
+        described(rows)
+    assert described(rows, Multiclass(target="digit")).labels.tolist() == [1] * 4
+    assert described(rows, lambda m, b: None).labels is None
+
+    def texts(samples):
+        return torch.zeros(len(samples), 2), ["cat"] * len(samples)
+
+    with pytest.raises(UnsupportedDataError, match="no tensor of numbers"):
+        described(rows, collate_fn=texts)
+    assert described(rows, lambda m, b: None, collate_fn=texts).labels is None
+
+    def dropping(samples):
+        return torch.zeros(len(samples) - 1, 2), torch.zeros(len(samples) - 1)
+
+    with pytest.raises(UnsupportedDataError, match="must keep every sample"):
+        described(rows, collate_fn=dropping)
+
+
+def test_the_fingerprint_sees_number_order_labels_and_inputs():
+    inputs, labels = torch.randn(40, 3), torch.arange(40) % 3
+    base = described(tensors(inputs, labels)).fingerprint
+    assert base == described(tensors(inputs.clone(), labels.clone())).fingerprint
+    order = torch.arange(40).flip(0)
+    flipped, nudged = labels.clone(), inputs.clone()
+    flipped[7], nudged[7, 1] = 1 - flipped[7].clamp(max=1), nudged[7, 1] + 1e-3
+    for other, changed in [
+        (tensors(inputs[order], labels[order]), {"labels", "inputs"}),
+        (tensors(inputs, flipped), {"labels", "inputs"}),  # the sample is the input and the label
+        (tensors(nudged, labels), {"inputs"}),
+        (tensors(inputs[:39], labels[:39]), {"n_examples", "labels", "inputs"}),
+    ]:
+        found = described(other).fingerprint
+        assert {name for name in base if found[name] != base[name]} == changed
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_random_augmentation_is_a_warning_that_says_what_to_do(split):
+    class Augmented(Items):
+        def __getitem__(self, i):
+            return self.items[i] + torch.rand(2), 0
+
+    advice = "pass eval_dataset=" if split == "train" else "out of the test data set"
+    with pytest.warns(UserWarning, match=advice):
+        found = fingerprint(Augmented(torch.zeros(5, 2)), None, split=split)
+    assert found == {"n_examples": 5, "labels": None, "inputs": "random"}
+
+
+SAMPLES = """
+from dataclasses import dataclass
+import numpy as np, torch
+from lightning_memaudit.outcomes.examples import fingerprint
+class Thing: pass
+@dataclass
+class Graph:
+    x: torch.Tensor
+    tags: frozenset
+samples = [
+    torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.bfloat16), torch.tensor([1j]).conj(), np.array([Thing(), None]), Thing(), None, b"x", "y",
+    {"b": 1, "a": [np.float32(2), (3, Thing())]}, Graph(torch.ones(1), frozenset()), np.datetime64("2020-01-01"), True,
+]
+print(fingerprint(samples, None, split="train")["inputs"])
+"""
+
+
+def test_samples_of_every_kind_have_the_same_fingerprint_in_every_process():
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", SAMPLES], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1] != "random\n"
+
+    @dataclass
+    class Graph:
+        x: torch.Tensor
+
+    one, two = (fingerprint([Graph(torch.full((1,), v))], None, split="train") for v in (1.0, 2.0))
+    assert one["inputs"] != two["inputs"]

@@ -1,0 +1,383 @@
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_memaudit.data.groups import Grouping
+from lightning_memaudit.data.plan import SubsetPlan, mask_checksum
+from lightning_memaudit.exceptions import (
+    ArgumentError,
+    CorruptShardError,
+    MismatchError,
+    MissingDataError,
+    StoreError,
+)
+from lightning_memaudit.outcomes.examples import Examples, label_digest
+from lightning_memaudit.outcomes.manifest import Identity, Manifest
+from lightning_memaudit.outcomes.scoring import SplitScores
+from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.storage import Storage
+from lightning_memaudit.outcomes.store import OutcomeStore
+
+PLAN = SubsetPlan(21, seed=3)
+LABELS = {"train": np.arange(21) % 3, "test": np.arange(5) % 3}
+
+
+def manifest(plan=PLAN, **aspects):
+    data = {
+        split: {"n_examples": len(labels), "labels": label_digest(labels), "inputs": "x"}
+        for split, labels in LABELS.items()
+    }
+    described = {"model": {"class": "Net"}, "optimisation": {"lr": 0.1}, "scoring": {"score_fn": "f"}} | aspects
+    return Manifest(Identity(plan=plan.to_dict(), data=data, **described), ("train", "test"))
+
+
+def shard(model_id, plan=PLAN, *, shares=False, n_test=5):
+    rng = np.random.default_rng(model_id)
+
+    def scores(n):
+        correct = rng.random(n).astype(np.float32) if shares else rng.random(n) < 0.5
+        margin = rng.normal(size=n).astype(np.float32)
+        margin[:2] = np.nan, -np.inf
+        return SplitScores(correct, margin, rng.random(n).astype(np.float32), rng.integers(-1, 3, n).astype(np.int32))
+
+    checksum = mask_checksum(plan.mask(model_id))
+    splits = {"train": scores(21), "test": scores(n_test)}
+    return Shard(model_id, plan.digest, checksum, plan.model_seed(model_id), 1.5, splits)
+
+
+def fill(url, ids=range(4)):
+    store = OutcomeStore(url)
+    store.open(manifest())
+    for split, labels in LABELS.items():
+        store.write_examples(split, Examples(len(labels), labels, {"g": Grouping(labels, ("a", "b", "c"))}))
+    for model_id in ids:
+        store.write(shard(model_id))
+    return store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return fill(tmp_path / "store")
+
+
+def file_of(store, model_id):
+    return os.path.join(store.url, "outcomes", "baseline", f"{model_id:06d}.npz")
+
+
+def assert_damaged(store, damaged):
+    """Every face of the store names the damaged shards, and only them, as those to train again."""
+    names = [f"outcomes/baseline/{k:06d}.npz" for k in damaged]
+    assert [problem.path for problem in store.verify()] == names
+    assert all(name[-10:] in problem.reason for name, problem in zip(names, store.verify(), strict=True))
+    with pytest.warns(UserWarning) as caught:
+        assert store.missing(range(5)) == sorted({*damaged, 4})
+    assert len(caught) == len(damaged)
+    assert all(name[-10:] in str(warning.message) for name, warning in zip(names, caught, strict=True))
+    with pytest.raises(StoreError, match=names[0][-10:]):
+        store.load()
+
+
+@pytest.mark.parametrize("low_high", [(-1, 100), (-1, 1000), (-1, 2**31 - 1)])
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_shard_comes_back_bit_for_bit(low_high, shares):
+    base = shard(1, shares=shares)
+    predictions = np.resize(np.array(low_high, dtype=np.int32), 21)
+    base.splits["train"] = replace(base.splits["train"], prediction=predictions)
+    back = Shard.from_bytes(base.to_bytes(), path="x")
+    for name in ("model_id", "plan_digest", "mask_checksum", "seed", "wall_seconds"):
+        assert getattr(back, name) == getattr(base, name)
+    for split, scores in base.splits.items():
+        for name in ("correct", "margin", "loss", "prediction"):
+            ours, theirs = getattr(scores, name), getattr(back.splits[split], name)
+            assert ours.dtype == theirs.dtype
+            assert ours.tobytes() == theirs.tobytes()
+    only = Shard.from_bytes(base.to_bytes(), path="x", fields=("correct",)).splits["train"]
+    assert [len(only.correct), len(only.margin)] == [21, 0]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://", "memory://"])
+def test_folders_and_urls_are_alike(tmp_path, scheme):
+    url = f"{scheme}{tmp_path}/store"
+    assert not OutcomeStore(url).exists
+    with pytest.raises(MissingDataError, match="no audit is recorded there"):
+        OutcomeStore(url).manifest  # noqa: B018
+    fill(url)
+    store = OutcomeStore(url)
+    assert store.model_ids() == [0, 1, 2, 3]
+    assert store.missing(range(6)) == [4, 5]
+    assert store.treatments() == ["baseline"]
+    assert store.verify() == store.partial_writes() == []
+    assert store.bytes_on_disk() > 0
+    loaded = store.load(split="test", fields=("loss",))
+    assert loaded.loss.shape == (4, 5)
+    assert loaded.margin.shape == (4, 0)
+    np.testing.assert_array_equal(loaded.mask, PLAN.masks(range(4)))
+    np.testing.assert_array_equal(loaded.labels, LABELS["test"])
+    assert store.examples("train").groups["g"].names == ("a", "b", "c")
+    store.write(shard(0), treatment="full/baseline")
+    assert store.treatments() == ["baseline", "full/baseline"]
+    for missing in ({"split": "val"}, {"treatment": "dpsgd-eps3"}, {"model_ids": [9]}):
+        with pytest.raises(MissingDataError):
+            store.load(**missing)
+    with pytest.raises(ArgumentError, match="margins"):
+        store.load(fields=("margins",))
+    storage = Storage(url)
+    for name in ("a.tmp", "outcomes/full/baseline/b.tmp"):
+        storage._write_partial(name, b"half")
+    assert len(store.partial_writes()) == 2
+    assert store.verify() == []
+    store.remove_stale_partial_writes()
+    assert len(store.partial_writes()) == 2  # young: a living writer's
+    for folder in ("", "outcomes/full/baseline"):
+        time.sleep(0.01)
+        assert len(storage.remove_partial(folder, older_than=0)) == 1
+    assert store.partial_writes() == []
+    storage.clear()
+    assert not OutcomeStore(url).exists
+
+
+def test_model_numbers_beyond_six_digits_sort_as_numbers(store):
+    for model_id in (1_000_000, 999_999, 12_345_678):
+        store.write(shard(model_id))
+    Path(os.path.join(store.url, "outcomes", "baseline", "1.npz")).touch()  # not ours
+    assert store.model_ids() == [0, 1, 2, 3, 999_999, 1_000_000, 12_345_678]
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.95, 0.999])
+def test_a_truncated_shard_is_named_and_retrained(store, share):
+    with open(file_of(store, 2), "rb+") as file:
+        file.truncate(int(share * os.path.getsize(file_of(store, 2))))
+    assert_damaged(store, [2])
+    store.write(shard(2))
+    assert store.verify() == []
+
+
+def test_flipped_bytes_are_noticed_or_harmless():
+    content = shard(1).to_bytes()
+    good = Shard.from_bytes(content, path="x")
+    rng = np.random.default_rng(0)
+    noticed = 0
+    for position in rng.choice(len(content), 200, replace=False):
+        flipped = bytearray(content)
+        flipped[position] ^= int(rng.integers(1, 256))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zipfile and numpy may grumble on the way
+            try:
+                back = Shard.from_bytes(bytes(flipped), path="some/shard.npz")
+            except CorruptShardError as error:
+                noticed += "some/shard.npz" in str(error)
+                continue
+        for name in ("model_id", "plan_digest", "mask_checksum", "seed", "wall_seconds"):
+            assert getattr(back, name) == getattr(good, name)
+        for split in good.splits:
+            for name in ("correct", "margin", "loss", "prediction"):
+                ours, theirs = (getattr(s.splits[split], name) for s in (good, back))
+                assert ours.tobytes() == theirs.tobytes()
+    assert noticed > 120
+
+
+@pytest.mark.parametrize("member", ["train/margin", "train/correct", "meta"])
+def test_an_array_exchanged_in_a_valid_zip_is_noticed(store, member):
+    path = file_of(store, 1)
+    arrays = dict(np.load(path))
+    if member == "meta":
+        arrays["meta"] = np.array(json.dumps(json.loads(str(arrays["meta"])) | {"wall_seconds": 0.0}))
+    else:
+        arrays[member] = arrays[member][::-1].copy() if member == "train/correct" else arrays[member] + 1
+    np.savez(path, **arrays)
+    assert_damaged(store, [1])
+    assert "digest" in store.verify()[0].reason
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_pickle_inside_is_refused_and_never_loaded(store, tmp_path, raw):
+    marker = tmp_path / "marker"
+    path = file_of(store, 1)
+    bomb = np.array([Bomb(str(marker))], dtype=object)
+    if raw:
+        with open(path, "wb") as file:
+            pickle.dump(Bomb(str(marker)), file)
+    else:
+        np.savez(path, **(dict(np.load(path)) | {"train/loss": bomb}))
+    assert_damaged(store, [1])
+    assert "pickle" in store.verify()[0].reason
+    assert not marker.exists()
+
+
+def test_shards_of_something_else_are_named_and_retrained(store):
+    os.replace(file_of(store, 3), file_of(store, 2))
+    store.write(shard(3))
+    other = SubsetPlan(21, seed=4)
+    storage = store.storage
+    storage.write("outcomes/baseline/000000.npz", shard(0, other).to_bytes())
+    storage.write("outcomes/baseline/000001.npz", replace(shard(1), mask_checksum="0" * 16).to_bytes())
+    assert_damaged(store, [0, 1, 2])
+    reasons = [problem.reason for problem in store.verify()]
+    assert other.digest in reasons[0]
+    assert PLAN.digest in reasons[0]
+    assert "another subset" in reasons[1]
+    assert "holds model 3" in reasons[2]
+
+
+def test_a_shard_that_lacks_a_split_or_rows(store):
+    whole = shard(1)
+    for splits, match in [({"train": whole.splits["train"]}, "no split 'test'"), (shard(1, n_test=4).splits, "4 rows")]:
+        with pytest.raises(CorruptShardError, match=match):
+            store.write(replace(whole, splits=splits))
+    with pytest.raises(MismatchError, match="belongs to plan"):
+        store.write(shard(1, SubsetPlan(21, seed=9)))
+
+
+def test_damage_to_manifest_and_examples_is_named(store):
+    path = os.path.join(store.url, "manifest.json")
+    whole = Path(path).read_bytes()
+    for content in (
+        whole[:100],
+        b"[]",
+        whole.replace(b'"lr": 0.1', b'"lr": 0.2'),
+        whole.replace(b'"seed": 3', b'"seed": 4'),
+    ):
+        with open(path, "wb") as file:
+            file.write(content)
+        assert [problem.path for problem in store.verify()] == ["manifest.json"]
+        with pytest.raises(CorruptShardError, match="manifest.json cannot be read"):
+            OutcomeStore(store.url).model_ids()
+    with open(path, "wb") as file:
+        file.write(whole.replace(b'"schema": 1', b'"schema": 9'))
+    with pytest.raises(MismatchError, match="schema 9"):
+        OutcomeStore(store.url).model_ids()
+    with open(path, "wb") as file:
+        file.write(whole)
+    examples = os.path.join(store.url, "examples", "train.npz")
+    other = Examples(21, LABELS["train"][::-1].copy())
+    good = Path(examples).read_bytes()
+    for content in (good[:200], other.to_bytes(), good[:300] + b"\x00" * 9 + good[309:]):
+        with open(examples, "wb") as file:
+            file.write(content)
+        assert [problem.path for problem in store.verify()] == ["examples/train.npz"]
+
+
+def test_other_runs_are_refused_with_both_digests(store):
+    for aspect, other in [("model", {"class": "Other"}), ("optimisation", {"lr": 0.2}), ("scoring", {"score_fn": "g"})]:
+        ours, theirs = manifest(), manifest(**{aspect: other})
+        with pytest.raises(MismatchError, match=f"another {aspect}.*--store NEW") as caught:
+            OutcomeStore(store.url).open(theirs)
+        assert ours.digests[aspect] in str(caught.value)
+        assert theirs.digests[aspect] in str(caught.value)
+    with pytest.raises(MismatchError, match=r"another plan.*seed: 3 there, 5 here"):
+        store.open(manifest(SubsetPlan(21, seed=5)))
+    store.open(replace(manifest(), executor="process", notes=("x",)))
+    assert Manifest.from_json(manifest().to_json(), url="x") == manifest()
+
+
+RACER = """
+import sys, time
+sys.path.insert(0, sys.argv[3])
+import test_store as t
+from lightning_memaudit import OutcomeStore
+lr, url = float(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    OutcomeStore(url).open(t.manifest(optimisation={"lr": lr}))
+except t.MismatchError:
+    print("refused", flush=True)
+else:
+    print("opened", flush=True)
+"""
+
+
+def test_of_racing_creators_one_wins_and_the_others_compare(tmp_path):
+    url = str(tmp_path / "race")
+    arguments = [[sys.executable, "-c", RACER, str(lr), url, os.path.dirname(__file__)] for lr in (0.1, 0.2, 0.1, 0.2)]
+    racers = [subprocess.Popen(a, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for a in arguments]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    winner = OutcomeStore(url).manifest.identity.optimisation["lr"]
+    assert said == ["opened" if lr == winner else "refused" for lr in (0.1, 0.2, 0.1, 0.2)]
+    assert OutcomeStore(url).partial_writes() == []
+
+
+FULL = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[2])
+import test_store as t
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = t.OutcomeStore(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+for action in (lambda: store.write(t.shard(9)), lambda: store.write(t.shard(0)),
+               lambda: t.OutcomeStore(sys.argv[1] + "-new").open(t.manifest())):
+    try:
+        action()
+    except t.StoreError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_one_message_and_loses_nothing(store):
+    before = Path(file_of(store, 0)).read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, store.url, os.path.dirname(__file__)], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done
+    assert all(store.url in line and "free some space and run again" in line and "is kept" in line for line in lines)
+    assert store.verify() == store.partial_writes() == []
+    assert store.model_ids() == [0, 1, 2, 3]
+    assert Path(file_of(store, 0)).read_bytes() == before
+    assert not OutcomeStore(store.url + "-new").exists
+
+
+def test_a_place_that_cannot_hold_a_store(tmp_path, store):
+    (tmp_path / "file").write_text("mine")
+    for url in (tmp_path / "file", tmp_path / "file" / "below", "/proc/memaudit"):
+        with pytest.raises(StoreError, match="may be written to") as caught:
+            OutcomeStore(url).open(manifest())
+        assert str(url) in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"
+    os.remove(os.path.join(store.url, "manifest.json"))
+    os.mkdir(os.path.join(store.url, "manifest.json"))
+    with pytest.raises(StoreError, match="cannot read manifest.json"):
+        OutcomeStore(store.url).model_ids()
+    with pytest.raises(ArgumentError, match="store='nowhere://x'"):
+        OutcomeStore("nowhere://x")
+
+
+def test_examples_come_back_as_they_were():
+    examples = Examples(
+        3,
+        np.array([2, 0, 1]),
+        {"race": Grouping(np.array([0, 1, 0]), ("ä", "(missing)"))},
+        np.array([7, 7, 9]),
+        np.array(["a text", "ß", ""]),
+    )
+    back = Examples.from_bytes(examples.to_bytes())
+    for name in ("labels", "units", "previews"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(examples, name))
+    assert back.groups["race"].names == ("ä", "(missing)")
+    empty = Examples.from_bytes(Examples(2, None).to_bytes())
+    assert (empty.labels, empty.units, empty.previews, empty.groups) == (None, None, None, {})
+    assert zipfile.is_zipfile(io.BytesIO(examples.to_bytes()))
