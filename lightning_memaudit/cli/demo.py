@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jsonargparse import ArgumentParser
 
 from lightning_memaudit.audit import Audit
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--max-epochs", type=int, default=60, help="Epochs of each model.")
     parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
     options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # steps this small only lose by sharing
     audit = Audit(
         DigitsNet,
         LongTailedDigits,

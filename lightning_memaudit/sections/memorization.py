@@ -90,7 +90,9 @@ class MemorizationResult:
             "n_out": self.n_out.astype(np.int64),
         }
         for name, group in self.groups.items():
-            column = name if name not in table else f"group_{name}"
+            column = name
+            while column in table:
+                column = f"group_{column}"
             table[column] = np.array(group.names, dtype=object)[group.codes]
         return table
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning_memaudit.callbacks.step_timer import StepTimer
 from lightning_memaudit.outcomes.store import OutcomeStore
-from lightning_memaudit.training.task import Population, probe, train_model
+from lightning_memaudit.training.task import Population, first_model, probe, train_model
 
 if TYPE_CHECKING:
     from lightning_memaudit.data.plan import SubsetPlan
@@ -52,8 +52,14 @@ def estimate(population: Population, plan: SubsetPlan, n_models: int, store: Out
         plan: The subset plan.
         n_models: Models asked for.
         store: Where they would go; finished models there give their true time.
+
+    Raises:
+        MismatchError: The store belongs to something else.
     """
-    stored = store.model_ids() if store.exists else []
+    stored = []
+    if store.exists:
+        probe(population, plan, store)
+        stored = store.model_ids()
     examples = population.examples(plan.units)
     n_scored = sum(known.n_examples for known in examples.values())
     n_missing = n_models - sum(k < n_models for k in stored)
@@ -80,7 +86,7 @@ def _timed(population: Population, plan: SubsetPlan) -> tuple[float, str]:
         steps = probe(population, plan, scratch)
         timer = StepTimer(_STEPS)
         started = time.perf_counter()
-        train_model(population, plan, 0, scratch, callbacks=[timer])
+        train_model(population, plan, first_model(plan), scratch, callbacks=[timer])
         total = time.perf_counter() - started
     finally:
         scratch.storage.clear()

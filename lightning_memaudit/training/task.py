@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import threading
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.factories import TrainerRecipe
 
-__all__ = ["Population", "Recipe", "probe", "silenced", "train_model"]
+__all__ = ["Population", "Recipe", "first_model", "probe", "silenced", "train_model"]
 
 _LIGHTNING_LOGGERS = (
     "lightning",
@@ -143,12 +144,17 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
         TrainingError: The user's code failed.
     """
     stop = StopBeforeTraining()
-    first = next(k for k in range(1000) if plan.mask(k).any())
+    first = first_model(plan)
     recorder = _recorder(population, plan, store, treatment="baseline", notes=notes)
     with _one_model(first):
         trainer = _fit(population, plan, first, [recorder, stop], validate=True)
     population.validate = _monitors_validation(trainer)
     return int(trainer.estimated_stepping_batches)
+
+
+def first_model(plan: SubsetPlan) -> int:
+    """The first model whose subset is not empty."""
+    return next(k for k in itertools.count() if plan.mask(k).any())
 
 
 def train_model(
@@ -191,6 +197,7 @@ def silenced() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)\b.*")
+            warnings.filterwarnings("ignore", message="'pin_memory' argument")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
