@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,8 +109,8 @@ def test_a_users_own_subset_gives_the_same_shard(tmp_path):
     ]:
         with pytest.raises(ArgumentError, match=match):
             own(1, **options)
+    recorder = OutcomeRecorder(tmp_path / "own", PLAN, 1)
     with pytest.raises(ArgumentError, match="plan's"):
-        recorder = OutcomeRecorder(tmp_path / "own", PLAN, 1)
         fit(None, loaders=DataLoader(dataset(), batch_size=8), recorder=recorder)
     assert OutcomeStore(tmp_path / "own").model_ids() == [0]
 
@@ -229,7 +230,7 @@ def test_scoring_moves_no_global_randomness(tmp_path):
     def after(callbacks):
         seed_everything(7, verbose=False)
         Trainer(**QUIET, max_epochs=1, callbacks=callbacks).fit(Net(), datamodule=SubsetDataModule(data(), PLAN, 0))
-        return torch.rand(3).tolist(), np.random.random(), os.environ.get("PL_GLOBAL_SEED")
+        return torch.rand(3).tolist(), np.random.random(), os.environ.get("PL_GLOBAL_SEED")  # noqa: NPY002 - the global state
 
     assert after([]) == after([OutcomeRecorder(tmp_path)])
 
@@ -285,7 +286,7 @@ def test_two_processes_write_one_shard(tmp_path):
     script.write_text(DDP)
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, script, tmp_path / "store", os.path.dirname(__file__)],
+        [sys.executable, script, tmp_path / "store", Path(__file__).parent],
         capture_output=True,
         text=True,
         timeout=120,

@@ -172,7 +172,8 @@ class Graph:
     x: torch.Tensor
     tags: frozenset
 samples = [
-    torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.bfloat16), torch.tensor([1j]).conj(), np.array([Thing(), None]), Thing(), None, b"x", "y",
+    torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.bfloat16), torch.tensor([1j]).conj(),
+    np.array([Thing(), None]), Thing(), None, b"x", "y",
     {"b": 1, "a": [np.float32(2), (3, Thing())]}, Graph(torch.ones(1), frozenset()), np.datetime64("2020-01-01"), True,
 ]
 print(fingerprint(samples, None, split="train")["inputs"])

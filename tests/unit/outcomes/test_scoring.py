@@ -303,18 +303,18 @@ def test_modes_are_restored_and_scoring_is_in_evaluation_mode():
 def test_the_pass_neither_reads_nor_moves_global_randomness():
     class Noisy(LightningModule):
         def forward(self, x):
-            return x + torch.rand_like(x) + random.random() + np.random.random()
+            return x + torch.rand_like(x) + random.random() + np.random.random()  # noqa: NPY002
 
     data = TensorDataset(torch.randn(10, 3), torch.randint(3, (10,)))
     margins = []
     for seed in (1, 2):
-        torch.manual_seed(seed), random.seed(seed), np.random.seed(seed)
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+        torch.manual_seed(seed), random.seed(seed), np.random.seed(seed)  # noqa: NPY002
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
         with seeded(0):  # as OutcomeRecorder does
             margins.append(score(Noisy(), data, Multiclass()).margin)
         assert torch.equal(torch.get_rng_state(), before[0])
         assert random.getstate() == before[1]
-        assert np.random.get_state()[1].tolist() == before[2]
+        assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
     np.testing.assert_array_equal(*margins)
 
 
