@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lightning_memaudit import OutcomeRecorder, OutcomeStore, SubsetDataModule, SubsetPlan
+from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, MismatchError
 from lightning_memaudit.outcomes.scoring import Multiclass, multiclass_scores
 from lightning_memaudit.testing.datamodule import ToyDataModule
@@ -24,6 +25,12 @@ QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+
+
+@pytest.fixture(autouse=True)
+def _tidy():
+    with preserved_randomness():  # seed_everything exports its seed
+        yield
 
 
 def dataset(n=24):
