@@ -129,7 +129,7 @@ class OutcomeRecorder(Callback):
         examples = self.examples or self._describe(plan, loaders)
         self.store.open(self._manifest(trainer, pl_module, plan, examples))
         for split, known in examples.items():
-            if not self.store.has_examples(split) or set(known.groups) - set(self.store.examples(split).groups):
+            if not self.store.has_examples(split) or self._adds_groups(split):
                 self.store.write_examples(split, known)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -160,6 +160,9 @@ class OutcomeRecorder(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Forget a fit that failed; nothing of it is recorded."""
         self._opened = None
+
+    def _adds_groups(self, split: str) -> bool:
+        return self.groups is not None and not set(self.groups) <= set(self.store.examples(split).groups)
 
     def _describe(self, plan: SubsetPlan, loaders: Mapping[str, DataLoader[Any]]) -> dict[str, Examples]:
         with seeded(plan.seed):

@@ -87,7 +87,7 @@ class SubsetDataModule(LightningDataModule):
     def __getattribute__(self, name: str) -> Any:
         if name in _OWN or name.startswith("__"):
             return object.__getattribute__(self, name)
-        return getattr(self.source.datamodule, name)
+        return getattr(object.__getattribute__(self, "source").datamodule, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _OWN:
@@ -98,7 +98,7 @@ class SubsetDataModule(LightningDataModule):
     @property  # type: ignore[misc]
     def __class__(self) -> type[LightningDataModule]:  # type: ignore[override]
         """The wrapped module's: ``isinstance`` is true for both, and checkpoints keep its name."""
-        return type(self.source.datamodule)
+        return type(object.__getattribute__(self, "source").datamodule)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _blank, (), self.__dict__

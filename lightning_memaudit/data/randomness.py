@@ -43,5 +43,8 @@ def seeded(seed: int) -> Iterator[None]:
         os.environ["PL_GLOBAL_SEED"] = str(seed % 2**32)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - users' code draws from the global generator
-        torch.manual_seed(seed)
+        if torch.accelerator.is_available():
+            torch.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)  # without the stack that torch keeps for a CUDA yet to come
         yield
