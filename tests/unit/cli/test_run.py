@@ -101,9 +101,11 @@ def test_the_relative_paths_of_a_file_start_at_its_folder(run, write, base, audi
     assert run("--config", "configs/all.yaml").code == 0
 
 
-def test_short_class_names_of_imported_modules(run, config):
-    importlib.import_module("cli_project")
-    assert run("--config", config, "--model", "Net", "--model.width", "5").code == 0
+def test_short_class_names_of_imported_modules(run, config, workplace):
+    (workplace / "one_of_a_kind.py").write_text("from cli_project import Net\n\nclass OneOfAKindNet(Net):\n    pass\n")
+    importlib.invalidate_caches()
+    importlib.import_module("one_of_a_kind")
+    assert run("--config", config, "--model", "OneOfAKindNet", "--model.width", "5").code == 0
 
 
 def test_command_line_overrides(run, config):
