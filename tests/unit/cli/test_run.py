@@ -101,9 +101,9 @@ def test_the_relative_paths_of_a_file_start_at_its_folder(run, write, base, audi
     assert run("--config", "configs/all.yaml").code == 0
 
 
-def test_short_class_names_of_imported_modules(run, config, workplace):
+def test_short_class_names_of_imported_modules(run, config, workplace, monkeypatch):
     (workplace / "one_of_a_kind.py").write_text("from cli_project import Net\n\nclass OneOfAKindNet(Net):\n    pass\n")
-    importlib.invalidate_caches()
+    monkeypatch.syspath_prepend(str(workplace))
     importlib.import_module("one_of_a_kind")
     assert run("--config", config, "--model", "OneOfAKindNet", "--model.width", "5").code == 0
 
