@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.data.groups import column_of, grouping
+from lightning_memaudit.data.groups import MISSING, column_of, grouping
 from lightning_memaudit.data.plan import Design, SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.stopping import Reliable, Settled, reached
+from lightning_memaudit.functional.stopping import Reliable, Settled, StoppingLook, reached
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.audit_report import AuditReport
@@ -20,7 +22,7 @@ from lightning_memaudit.training.task import Population, Recipe, probe
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.examples import Groups
 
 __all__ = ["Audit"]
+
+_LEAST_MODELS_TO_LOOK = 4
 
 
 class Audit:
@@ -101,6 +105,12 @@ class Audit:
         self.store = store if isinstance(store, OutcomeStore) else OutcomeStore(store)
         self._executor = find_executor(executor)
         find_score_function(score_fn)
+        if groups is not None and not isinstance(groups, Mapping):
+            raise ArgumentError(
+                f"groups={groups!r}: a mapping from names to columns is needed, such as {{'race': 'race'}}"
+            )
+        if splits is not None and "train" not in splits:
+            raise ArgumentError(f"splits={splits!r}: 'train' must be among them, since memorization is read off it")
         self._recipe = Recipe(
             model=model_factory(model, init),
             data=data_factory(data),
@@ -155,22 +165,26 @@ class Audit:
             KeyboardInterrupt: Ctrl-C; every finished model is stored.
         """
         total = self.n_models if n_models is None else _checked_count(n_models)
+        rule = None if until is None else _declared(until, total)
         self._open()
-        stages = [total] if until is None else [*(look for look in until.looks if look < total), total]
-        missing = set(self.store.missing(range(total)))
-        trained = 0
-        looks: list[dict[str, Any]] = []
-        with _Progress(total, total - len(missing), self.store.url, shown=progress) as bar:
-            for stage in stages:
-                todo = [k for k in range(stage) if k in missing]
+        ids = [k for k in range(total) if self.plan.mask(k).any()]  # few coins may leave a subset empty
+        missing = set(self.store.missing(ids))
+        seen_before = len(missing) < len(ids)
+        looks: list[StoppingLook] = []
+        with _Progress(len(ids), len(ids) - len(missing), self.store.url, shown=progress) as bar:
+            for stage in [total] if rule is None else rule.looks:
+                todo = [k for k in ids if k < stage and k in missing]
                 for model_id in self._executor(
                     self._prepared(), self.plan, todo, self.store, notes=self._recipe.trainer.notes
                 ):
                     missing.discard(model_id)
-                    trained += 1
                     bar.advance()
-                if until is not None and self._is_enough(until, stage, total, looks):
-                    break
+                if rule is not None:
+                    looks.append(self._look(rule, len(looks), [k for k in ids if k < stage]))
+                    if looks[-1].stop:
+                        break
+        if rule is not None:
+            self._record_stopping(rule, looks, seen_before=seen_before)
         return self.store
 
     def run(
@@ -202,22 +216,27 @@ class Audit:
             if not self.store.has_examples(split) or self._recipe.groups is not None:
                 self.store.write_examples(split, examples)
 
-    def _is_enough(self, until: Settled | Reliable, stage: int, total: int, looks: list[dict[str, Any]]) -> bool:
-        rule = replace(until, looks=(*(look for look in until.looks if look < total), total))
-        outcomes = self.store.load(model_ids=range(stage), fields=("correct",))
-        look = reached(rule, outcomes.correct, outcomes.mask, len(looks), blocks=outcomes.blocks)
-        looks.append(asdict(look))
+    def _look(self, rule: Settled | Reliable, index: int, model_ids: list[int]) -> StoppingLook:
+        outcomes = self.store.load(model_ids=model_ids, fields=("correct",))
+        return reached(rule, outcomes.correct, outcomes.mask, index, blocks=outcomes.blocks)
+
+    def _record_stopping(self, rule: Settled | Reliable, looks: list[StoppingLook], *, seen_before: bool) -> None:
+        described = {"name": type(rule).__name__, **asdict(rule), "looks": list(rule.looks)}
+        earlier = self.store.stopping()
+        declared = not seen_before
+        if earlier is not None and earlier["rule"] == described:
+            declared = bool(earlier["declared_beforehand"])
         self.store.write_stopping(
             {
-                "rule": {"name": type(until).__name__, **asdict(rule)},
-                "looks": looks,
-                "n_models": stage,
-                "n_models_planned": total,
-                "models_saved": total - stage if look.stop else 0,
-                "level": look.level,
+                "rule": described,
+                "declared_beforehand": declared,
+                "looks": [asdict(look) for look in looks],
+                "n_models": looks[-1].n_models,
+                "n_models_planned": rule.looks[-1],
+                "models_saved": rule.looks[-1] - looks[-1].n_models,
+                "level": looks[-1].level,
             }
         )
-        return look.stop
 
 
 class _Progress:
@@ -252,15 +271,39 @@ def _unit_codes(population: Population, column: str) -> npt.NDArray[np.int64]:
             f"units={column!r}: the training data set ({type(dataset).__name__}) has no such attribute or column; "
             f"pass int[n]"
         )
-    return grouping(values, name=column, n_examples=population.source.n_examples()).codes
+    units = grouping(values, name=column, n_examples=population.source.n_examples())
+    if MISSING in units.names:
+        n_missing = int((units.codes == units.names.index(MISSING)).sum())
+        raise ArgumentError(
+            f"units={column!r}: {n_missing} rows have no value, and would be one unit; give each row a unit of its own"
+        )
+    return units.codes
 
 
 def _checked_count(n_models: Any) -> int:
-    if isinstance(n_models, bool) or not isinstance(n_models, int) or n_models < 2:
+    try:
+        count = 0 if isinstance(n_models, bool) else operator.index(n_models)
+    except TypeError:
+        count = 0
+    if count < 2:
         raise ArgumentError(
-            f"n_models={n_models!r}: at least 2 models are needed to have an example in one and out of another"
+            f"n_models={n_models!r}: an integer of at least 2 is needed, to have an example in one model and out of "
+            f"another"
         )
-    return n_models
+    return count
+
+
+def _declared(until: Settled | Reliable, total: int) -> Settled | Reliable:
+    """The rule with the looks that this audit can reach, the last one at ``total``."""
+    if not isinstance(until, Settled | Reliable):
+        raise ArgumentError(f"until={until!r}: a rule of functional.stopping is needed, Settled(...) or Reliable(...)")
+    rule = replace(until, looks=(*(look for look in until.looks if look < total), total))
+    if rule.looks[0] < _LEAST_MODELS_TO_LOOK:
+        raise ArgumentError(
+            f"until: a look at {rule.looks[0]} models can decide nothing; the first look needs "
+            f"{_LEAST_MODELS_TO_LOOK} or more"
+        )
+    return rule
 
 
 def _check_design(design: Mapping[str, Any]) -> None:

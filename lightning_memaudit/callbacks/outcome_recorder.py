@@ -18,8 +18,10 @@ from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.loaders import check_map_style, sequential_loader
 from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.data.randomness import seeded
+from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
+from lightning_memaudit.outcomes.fields import find_target
 from lightning_memaudit.outcomes.identity import canonical, describe_model, describe_optimisation, describe_scoring
 from lightning_memaudit.outcomes.manifest import Identity, Manifest, library_versions
 from lightning_memaudit.outcomes.scoring import ScoreFunction, find_score_function, score_split
@@ -186,7 +188,12 @@ class OutcomeRecorder(Callback):
                     raise ArgumentError(
                         f"{name}: OutcomeRecorder was given another {name} than the SubsetDataModule; leave it out"
                     )
-            return datamodule.plan, datamodule.model_id, datamodule.source.scoring_loaders(self.splits)
+            loaders = datamodule.source.scoring_loaders(self.splits)
+            if "train" in loaders:
+                datamodule.source.check_order(
+                    lambda sample: find_target(sample, getattr(self.score_fn, "target", None))
+                )
+            return datamodule.plan, datamodule.model_id, loaders
         if self.plan is None or self.model_id is None:
             raise ArgumentError(
                 "plan and model_id are unknown: wrap the data module, "
@@ -197,12 +204,15 @@ class OutcomeRecorder(Callback):
     def _manifest(
         self, trainer: Trainer, pl_module: LightningModule, plan: SubsetPlan, examples: Mapping[str, Examples]
     ) -> Manifest:
-        loader = trainer.train_dataloader
+        loader, source = trainer.train_dataloader, getattr(trainer.datamodule, "source", None)  # type: ignore[attr-defined]
         optimisation = describe_optimisation(
             trainer,
             loader if isinstance(loader, DataLoader) else None,
             with_step_counts=plan.has_constant_size,
             ignore=(*PASSIVE_CALLBACKS, OutcomeRecorder, StopBeforeTraining),
+            full_loader=source.train_loader()
+            if isinstance(source, DataSource) and source.train_loader_factory is None
+            else None,
         )
         identity = Identity(
             plan=plan.to_dict(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser
 
 from lightning_memaudit.cli.output import write_report
+from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.audit_report import AuditReport
 
@@ -22,5 +23,6 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     store = OutcomeStore(options.store)
-    write_report(AuditReport.from_store(store), store, options.out)
-    return 0
+    report = AuditReport.from_store(store)
+    write_report(report, store, options.out)
+    return 0 if report.content["memorization"]["status"] == "ok" else MissingDataError.exit_code

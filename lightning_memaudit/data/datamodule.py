@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Subset
 
-from lightning_memaudit.data.loaders import check_map_style, clone_generator, subset_loader
+from lightning_memaudit.data.loaders import (
+    check_made_over,
+    check_map_style,
+    clone_generator,
+    subset_loader,
+    warn_of_a_batch_of_one,
+)
 from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError
@@ -117,13 +124,28 @@ class SubsetDataModule(LightningDataModule):
             self.source.teardown(stage)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The wrapped module's training loader over the subset."""
+        """The wrapped module's training loader over the subset.
+
+        Raises:
+            ArgumentError: The plan is for another number of examples.
+            UnsupportedDataError: The loader cannot be subset, or the factory's is not over the rows it was given.
+        """
         factory = self.source.train_loader_factory
         if factory is not None:
-            return factory(Subset(self._checked(self.source.train_dataset()), self.indices.tolist()))
+            rows: Subset[Any] = Subset(self._checked(self.source.train_dataset()), self.indices.tolist())
+            made = factory(rows)
+            check_made_over(made, rows)
+            return made
         loader = self.source.train_loader()
         self._checked(loader.dataset)
-        return subset_loader(loader, self.indices, self._twin)
+        subset = subset_loader(loader, self.indices, self._twin)
+        if self._normalises_batches():
+            warn_of_a_batch_of_one(loader, subset)
+        return subset
+
+    def _normalises_batches(self) -> bool:
+        pl_module = getattr(self.source.datamodule.trainer, "lightning_module", None)
+        return pl_module is not None and any(isinstance(layer, _BatchNorm) for layer in pl_module.modules())
 
     def _checked(self, dataset: Dataset[Any]) -> Dataset[Any]:
         n_examples = check_map_style(dataset, what="the training data set")

@@ -33,13 +33,17 @@ class Grouping:
     names: tuple[str, ...]
 
 
-def grouping(values: Any, *, name: str, n_examples: int) -> Grouping:
+def grouping(values: Any, *, name: str, n_examples: int, split: str | None = None) -> Grouping:
     """Number the distinct values; missing ones (None, NaN, empty text) are a group of their own, named ``(missing)``.
+
+    Whole floats are integers (1.0 is 1), as columns with missing values make them; True, 1 and "1" are three values.
+    Names are distinct: where a text would be shown as another value is, all texts are shown in quotes.
 
     Args:
         values: One value per example: an array, tensor, list or column.
         name: What the grouping is called, for messages.
         n_examples: How many examples there are.
+        split: The split that they belong to, for messages.
 
     Raises:
         ArgumentError: There is not one value per example.
@@ -53,21 +57,24 @@ def grouping(values: Any, *, name: str, n_examples: int) -> Grouping:
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ArgumentError(f"groups[{name!r}]: one value for each of the {n_examples} examples, not {values!r:.80}")
     items = list(values)
+    where = "the data set" if split is None else f"split {split!r}"
     if len(items) != n_examples:
         raise ArgumentError(
-            f"groups[{name!r}] has {len(items)} entries: one value for each of the {n_examples} examples"
+            f"groups[{name!r}] has {len(items)} entries, and {where} has {n_examples} examples: give one value for "
+            f"each example, and every split its own: {{{split or 'train'!r}: [...], ...}}"
         )
     for row, item in enumerate(items):
         if isinstance(item, Mapping | list | tuple | set | frozenset) or getattr(item, "ndim", 0) != 0:
             raise ArgumentError(f"groups[{name!r}]: row {row} has several values, {item!r:.80}; one each is needed")
     plain = [_plain(item) for item in items]
-    present = sorted({item for item in plain if item is not None}, key=_sort_key)
-    code = {item: i for i, item in enumerate(present)}
-    names = tuple(str(item) for item in present)
-    if None in plain:
-        code[None] = len(present)
-        names += (MISSING,)
-    return Grouping(np.array([code[item] for item in plain], dtype=np.int64), names)
+    kinds = sorted({_kind(item) for item in plain if item is not None})
+    code = {kind: i for i, kind in enumerate(kinds)}
+    names = [str(value) for *_, value in kinds]
+    missing = None in plain
+    if len({*names, MISSING} if missing else set(names)) < len(names) + missing:
+        names = [repr(value) if isinstance(value, str) else str(value) for *_, value in kinds]
+    codes = [len(kinds) if item is None else code[_kind(item)] for item in plain]
+    return Grouping(np.array(codes, dtype=np.int64), (*names, MISSING) if missing else tuple(names))
 
 
 def column_of(dataset: Any, name: str) -> Any:
@@ -123,5 +130,6 @@ def _plain(item: Any) -> Any:
     return item if isinstance(item, bool | int | str) else str(item)
 
 
-def _sort_key(item: Any) -> tuple[bool, Any]:
-    return (True, item) if isinstance(item, str) else (False, item)
+def _kind(item: Any) -> tuple[bool, bool, Any]:
+    """What tells values apart (True == 1), in the order of groups: truth values, numbers, texts."""
+    return isinstance(item, str), not isinstance(item, bool), item

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -24,19 +28,23 @@ from lightning_memaudit.exceptions import UnsupportedDataError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import numpy.typing as npt
 
 __all__ = [
+    "check_made_over",
     "check_map_style",
     "check_plain",
     "clone_generator",
+    "dataloaders_in",
     "drawn_dataset",
     "sequential_loader",
     "subset_loader",
+    "warn_of_a_batch_of_one",
 ]
 
 _SCORING_BATCH = 64
+_LEVELS, _ENTRIES = 8, 100  # how far a data set is looked through for the one that it wraps
+_warned_of_one: set[tuple[int, int]] = set()
 
 _WAY_OUT = (
     "pass train_loader_factory=f to SubsetDataModule or Audit, where f(dataset) returns the training DataLoader over "
@@ -86,6 +94,60 @@ def check_plain(loader: object, *, what: str) -> DataLoader[Any]:
     return loader
 
 
+def dataloaders_in(loaders: Any) -> list[Any]:
+    """The loaders in what a data module or factory gives: one, or a list, dict or ``CombinedLoader`` of several."""
+    if isinstance(loaders, CombinedLoader):
+        loaders = loaders.iterables
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
+    if isinstance(loaders, list | tuple):
+        return [loader for part in loaders for loader in dataloaders_in(part)]
+    return [loaders]
+
+
+def check_made_over(made: Any, rows: Subset[Any]) -> None:
+    """Refuse what a ``train_loader_factory`` made, unless it goes through the rows that it was given.
+
+    A data set is looked through, several levels deep: by ``dataset``, ``datasets`` and its other attributes, and a
+    ``Subset`` of the same data set counts when it has none but the given rows.
+
+    Raises:
+        UnsupportedDataError: The given rows are nowhere in it: every model would train on the same examples.
+    """
+    if any(_leads_to(loader, rows, _LEVELS) for loader in dataloaders_in(made)):
+        return
+    raise UnsupportedDataError(
+        f"train_loader_factory gives a {type(made).__name__} over other rows than it was given, so that models would "
+        "train on examples that count as left out. f(dataset) must build its DataLoader over the "
+        f"{len(rows)} rows of its argument: DataLoader(dataset, ...), or over a data set that holds them in "
+        "an attribute .dataset"
+    )
+
+
+def _leads_to(thing: Any, rows: Subset[Any], levels: int) -> bool:
+    if thing is rows:
+        return True
+    if type(thing) is Subset and thing.dataset is rows.dataset:
+        return bool(np.isin(np.asarray(thing.indices), np.asarray(rows.indices)).all())
+    if isinstance(thing, DataLoader):
+        return _leads_to(thing.dataset, rows, levels)  # not by its sampler, which may be over other rows
+    iterates = hasattr(thing, "__getitem__") or hasattr(thing, "__iter__")
+    if (
+        levels == 0
+        or not iterates
+        or thing is rows.dataset
+        or isinstance(thing, torch.Tensor | np.ndarray | str | bytes)
+    ):
+        return False
+    held = [getattr(thing, "dataset", None), getattr(thing, "datasets", None), *getattr(thing, "__dict__", {}).values()]
+    for value in held:
+        several = list(value.values()) if isinstance(value, Mapping) else value
+        parts = several[:_ENTRIES] if isinstance(several, list | tuple) else [several]
+        if any(_leads_to(part, rows, levels - 1) for part in parts if not isinstance(part, list | tuple | Mapping)):
+            return True
+    return False
+
+
 def subset_loader(
     loader: DataLoader[Any],
     rows: npt.NDArray[np.int64],
@@ -110,6 +172,29 @@ def subset_loader(
             f"(a subset of {len(rows)}); set drop_last=False or a smaller batch"
         )
     return _rebuild(loader, dataset, sampler, clone(loader.generator))
+
+
+def warn_of_a_batch_of_one(loader: DataLoader[Any], subset: DataLoader[Any]) -> None:
+    """Warn, once for a data set and batch size, when only the subset leaves a last batch of one example.
+
+    Args:
+        loader: The user's training loader.
+        subset: The same over a subset.
+    """
+    batch_size = loader.batch_size or 1
+    n_before, n_drawn = len(loader.sampler), len(subset.sampler)  # type: ignore[arg-type]
+    if loader.drop_last or batch_size == 1 or n_drawn % batch_size != 1 or n_before % batch_size == 1:
+        return
+    if (n_before, batch_size) in _warned_of_one:
+        return
+    _warned_of_one.add((n_before, batch_size))
+    warnings.warn(
+        f"batch_size={batch_size}: the {n_drawn} training examples of a subset leave a last batch of 1 (all {n_before} "
+        "do not), on which BatchNorm fails or gives extreme values; choose another subset_fraction or batch_size, or "
+        "drop_last=True",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def sequential_loader(loader: DataLoader[Any], dataset: Dataset[Any]) -> DataLoader[Any]:

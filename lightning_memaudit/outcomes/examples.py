@@ -212,7 +212,7 @@ def _group(
                 f"groups[{name!r}]={key!r}: split {split!r} has no such key in its samples and no such attribute or "
                 f"column in its data set ({type(dataset).__name__}); pass an array per split: {{'train': [...], ...}}"
             )
-    return grouping(values, name=name, n_examples=n_examples)
+    return grouping(values, name=name, n_examples=n_examples, split=split)
 
 
 def _previews(batch: Any, score_fn: ScoreFunction) -> npt.NDArray[Any] | None:

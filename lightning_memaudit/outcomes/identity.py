@@ -41,6 +41,7 @@ _TRAINER_ARGUMENTS = (
     "accumulate_grad_batches",
     "reload_dataloaders_every_n_epochs",
 )
+_VALIDATION_ARGUMENTS = ("limit_val_batches", "val_check_interval", "check_val_every_n_epoch")
 
 
 def canonical(value: Any) -> Any:
@@ -144,7 +145,12 @@ def fixed_weights_digest(first: nn.Module, second: nn.Module) -> str:
 
 
 def describe_optimisation(
-    trainer: Trainer, loader: DataLoader[Any] | None, *, with_step_counts: bool, ignore: tuple[type, ...] = ()
+    trainer: Trainer,
+    loader: DataLoader[Any] | None,
+    *,
+    with_step_counts: bool,
+    ignore: tuple[type, ...] = (),
+    full_loader: DataLoader[Any] | None = None,
 ) -> dict[str, Any]:
     """Optimizers, schedulers, loader settings and the Trainer arguments that change what is learned.
 
@@ -154,12 +160,18 @@ def describe_optimisation(
         with_step_counts: Whether whole numbers in scheduler states enter. They often derive from the number of steps,
             which differs between models when subsets differ in size.
         ignore: Callback classes that do not change training.
+        full_loader: The training loader over all examples, where it is known: number of draws and weights are taken
+            from it, since those of a subset differ between models.
 
     Note:
         In a fit that goes on from a checkpoint, optimizers, schedulers and callbacks are in mid-course and stay unknown
         (None); the checkpoint brought their settings along.
     """
     resumed = trainer.global_step > 0
+    callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, ignore)]  # type: ignore[attr-defined]
+    arguments = list(_TRAINER_ARGUMENTS)
+    if _monitors(trainer, callbacks):  # else validation changes nothing, and an audit leaves it out
+        arguments += _VALIDATION_ARGUMENTS
     return {
         "optimizers": None if resumed else [_describe_optimizer(optimizer) for optimizer in trainer.optimizers],
         "schedulers": None
@@ -169,7 +181,7 @@ def describe_optimisation(
             | {"interval": config.interval, "frequency": config.frequency, "monitor": config.monitor}
             for config in trainer.lr_scheduler_configs
         ],
-        "trainer": canonical({name: getattr(trainer, name, None) for name in _TRAINER_ARGUMENTS})
+        "trainer": canonical({name: getattr(trainer, name, None) for name in arguments})
         | {"precision": str(trainer.precision), "processes": trainer.world_size},
         "loader": None
         if loader is None
@@ -178,16 +190,8 @@ def describe_optimisation(
             "drop_last": loader.drop_last,
             "sampler": type(loader.sampler).__name__,
         },
-        "callbacks": None
-        if resumed
-        else sorted(
-            (
-                _describe_callback(callback)
-                for callback in trainer.callbacks  # type: ignore[attr-defined]
-                if not isinstance(callback, ignore)
-            ),
-            key=str,
-        ),
+        "draws": None if full_loader is None else _describe_draws(full_loader.sampler),
+        "callbacks": None if resumed else sorted((_describe_callback(callback) for callback in callbacks), key=str),
     }
 
 
@@ -208,6 +212,22 @@ def _describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
             | {"n_parameters": len(group["params"])}
             for group in optimizer.param_groups
         ],
+    }
+
+
+def _monitors(trainer: Trainer, callbacks: Sequence[Callback]) -> bool:
+    """Whether training goes by a logged metric."""
+    return any(getattr(callback, "monitor", None) is not None for callback in callbacks) or any(
+        config.reduce_on_plateau for config in trainer.lr_scheduler_configs
+    )
+
+
+def _describe_draws(sampler: Any) -> dict[str, Any]:
+    weights = getattr(sampler, "weights", None)
+    return {
+        "num_samples": getattr(sampler, "num_samples", None),
+        "replacement": getattr(sampler, "replacement", None),
+        "weights": None if weights is None else canonical(torch.as_tensor(weights).float()),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Shard:
         seed: The model's seed.
         wall_seconds: Time for training and scoring.
         splits: Scores by split.
+        digests: Digest of each aspect of the store's manifest; ``OutcomeStore.write`` puts them in.
     """
 
     model_id: int
@@ -42,6 +43,7 @@ class Shard:
     seed: int
     wall_seconds: float
     splits: Mapping[str, SplitScores]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The content of ``outcomes/<arm>/<model_id>.npz``."""
@@ -61,6 +63,7 @@ class Shard:
             "seed": self.seed,
             "wall_seconds": self.wall_seconds,
             "sizes": sizes,
+            "digests": dict(self.digests),
         }
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         file = BytesIO()
@@ -88,7 +91,13 @@ class Shard:
             meta = json.loads(str(arrays["meta"]))
             splits = {split: _scores(arrays, split, size, fields) for split, size in meta["sizes"].items()}
             return cls(
-                meta["model_id"], meta["plan_digest"], meta["mask_checksum"], meta["seed"], meta["wall_seconds"], splits
+                meta["model_id"],
+                meta["plan_digest"],
+                meta["mask_checksum"],
+                meta["seed"],
+                meta["wall_seconds"],
+                splits,
+                meta["digests"],
             )
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy fail in a dozen ways
             reason = f"is truncated or damaged ({error})"

@@ -26,10 +26,12 @@ class Storage:
         url: A folder, or a URL such as ``s3://bucket/audit`` or ``memory://audit``.
 
     Raises:
-        ArgumentError: No file system is known for the URL.
+        ArgumentError: No file system is known for the URL, or there is a file where the folder would be.
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
+        if not isinstance(url, str | os.PathLike) or not str(url).strip():
+            raise ArgumentError(f"store={url!r}: a folder or an fsspec URL is needed, such as 'audits/cifar'")
         self.url = os.fspath(url)
         try:
             self._fs, root = fsspec.core.url_to_fs(self.url)
@@ -38,6 +40,11 @@ class Storage:
         self._root = str(root).rstrip("/")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple | list) else (self._fs.protocol,)
         self._is_local = "file" in protocols
+        below = [Path(self._root), *Path(self._root).parents] if self._is_local else []
+        if in_the_way := next((path for path in below if path.is_file()), None):
+            raise ArgumentError(
+                f"store={self.url!r}: {in_the_way} is a file and a store is a folder; take another path"
+            )
 
     def path(self, name: str) -> str:
         """The full path of a file or folder; of the root, when ``name`` is empty."""

@@ -93,6 +93,7 @@ class OutcomeStore:
         self.url = self.storage.url
         self._manifest: Manifest | None = None
         self._plan: SubsetPlan | None = None
+        self._digests: dict[str, str] | None = None
 
     @property
     def exists(self) -> bool:
@@ -132,12 +133,21 @@ class OutcomeStore:
             MismatchError: The store belongs to another plan, data set, model, optimisation or scoring.
         """
         self.storage.create(_MANIFEST, manifest.to_json())
-        self._manifest = self._plan = None  # whoever made it, what counts is what is there
+        self._manifest = self._plan = self._digests = None  # whoever made it, what counts is what is there
         self.manifest.check(manifest, url=self.url)
         return self.manifest
 
     def write_examples(self, split: str, examples: Examples) -> None:
-        """Record what is known of the examples of a split; groups may be added by a later run."""
+        """Record what is known of the examples of a split.
+
+        Groupings that were recorded before are kept; of one name, the new one counts.
+        """
+        try:
+            recorded = self.examples(split)
+        except (MissingDataError, CorruptShardError):
+            pass  # nothing to keep
+        else:
+            examples = replace(examples, groups=recorded.groups | examples.groups)
         self.storage.write(f"examples/{split}.npz", examples.to_bytes())
 
     def has_examples(self, split: str) -> bool:
@@ -181,14 +191,23 @@ class OutcomeStore:
         """Record one model.
 
         Raises:
-            MismatchError: The shard was made for another plan.
+            MismatchError: The shard was made for another plan, data set, model, optimisation or scoring.
             StoreError: The disk is full or may not be written to; what is stored is kept.
         """
+        shard = replace(shard, digests=shard.digests or self._known_digests())
         self._check(shard, self._path(treatment, shard.model_id))
         self.storage.write(self._path(treatment, shard.model_id), shard.to_bytes())
 
+    def has(self, model_id: int, treatment: str = "baseline") -> bool:
+        """Whether a model has a shard; it is not read, and may be damaged."""
+        return self.storage.exists(self._path(treatment, model_id))
+
     def model_ids(self, treatment: str = "baseline") -> list[int]:
-        """The models with a valid shard; damaged shards are named in a warning and not counted."""
+        """The models with a valid shard; damaged shards are named in a warning and not counted.
+
+        Raises:
+            MismatchError: A shard was recorded under another plan, data set, model, optimisation or scoring.
+        """
         valid: list[int] = []
         ids = self._ids_on_disk(treatment)
         if ids:
@@ -196,6 +215,8 @@ class OutcomeStore:
         for model_id in ids:
             try:
                 self._read(treatment, model_id, ())
+            except MismatchError:
+                raise
             except StoreError as error:
                 warnings.warn(f"{error}", UserWarning, stacklevel=2)
             else:
@@ -203,7 +224,11 @@ class OutcomeStore:
         return valid
 
     def missing(self, model_ids: Iterable[int], treatment: str = "baseline") -> list[int]:
-        """The models of ``model_ids`` that have no valid shard yet."""
+        """The models of ``model_ids`` that have no valid shard yet.
+
+        Raises:
+            MismatchError: A shard was recorded under another plan, data set, model, optimisation or scoring.
+        """
         stored = set(self.model_ids(treatment))
         return [model_id for model_id in model_ids if model_id not in stored]
 
@@ -227,6 +252,7 @@ class OutcomeStore:
             ArgumentError: An unknown field.
             MissingDataError: The arm, the split or a model is not there.
             CorruptShardError: A shard is damaged; it is named.
+            MismatchError: A shard was recorded under another plan, data set, model, optimisation or scoring.
         """
         unknown = sorted(set(fields) - set(_ALL_FIELDS))
         if unknown:
@@ -258,7 +284,7 @@ class OutcomeStore:
         """Check the manifest, every examples file and every shard; an empty list means that all is well."""
         problems = []
         try:
-            self._manifest = self._plan = None
+            self._manifest = self._plan = self._digests = None
             self.manifest  # noqa: B018 - reads it
         except CorruptShardError as error:
             return [ShardProblem(_MANIFEST, str(error))]
@@ -325,15 +351,23 @@ class OutcomeStore:
             )
         return shard
 
+    def _known_digests(self) -> dict[str, str]:
+        if self._digests is None:
+            self._digests = self.manifest.digests
+        return self._digests
+
     def _check(self, shard: Shard, path: str) -> None:
         manifest, plan = self.manifest, self.plan
-        if shard.plan_digest != plan.digest:
-            raise MismatchError(
-                f"shard {path} belongs to plan {shard.plan_digest}, and the store to plan {plan.digest}; run again to "
-                "train that model anew, or use another store"
-            )
+        for aspect, ours in self._known_digests().items():
+            theirs = shard.plan_digest if aspect == "plan" else shard.digests.get(aspect)
+            if theirs != ours:
+                raise MismatchError(
+                    f"store={self.url!r}: shard {path} was recorded under another {aspect}: digest {theirs} there, "
+                    f"{ours} in {_MANIFEST}. Nothing was mixed. Use a new store (--store NEW), or move that file away "
+                    "to have its model trained again"
+                )
         if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
-            raise MismatchError(
+            raise CorruptShardError(
                 f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; run again to "
                 "train that model anew"
             )

@@ -32,12 +32,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "name": plain_name,
         "bar": bar,
-        "whole": whole,
         "count": count,
+        "method": method,
+        "name": plain_name,
+        "number": number,
+        "percent": percent,
+        "whole": whole,
     }
     return environment
 
@@ -91,6 +92,20 @@ def plain_name(value: object) -> str:
     text = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text)
+
+
+def method(name: str) -> str:
+    """The name of an interval as people write it.
+
+    Example:
+        >>> method("agresti-caffo"), method("welch-floor")
+        ('Agresti–Caffo', 'Welch-Floor')
+    """
+    known = {
+        "agresti-caffo": "Agresti–Caffo",
+        "agresti-caffo-level": "Agresti–Caffo (pseudo-counts grown with the level)",
+    }
+    return known.get(name, name.title())
 
 
 def bar(height: int, heights: list[int]) -> str:

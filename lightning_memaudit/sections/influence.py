@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.influence import (
     false_discovery_rate,
     high_influence_pairs,
@@ -41,7 +42,10 @@ def describe_influence(
     """
     if split is None:
         return _unavailable("there is no test or validation split")
-    tested = store.load(split=split, model_ids=outcomes.model_ids.tolist(), fields=())
+    try:
+        tested = store.load(split=split, model_ids=outcomes.model_ids.tolist(), fields=())
+    except MissingDataError as missing:
+        return _unavailable(str(missing))
     if not _has_classes(outcomes) or not _has_classes(tested):
         return _unavailable("the examples have no class labels, and pairs are looked for within a class")
     assert outcomes.labels is not None and tested.labels is not None  # noqa: S101, PT018
@@ -56,7 +60,7 @@ def describe_influence(
     )
     candidates = np.flatnonzero(score >= _MEMORIZED)
     n_tests = int(sum((tested.labels == label).sum() for label in outcomes.labels[candidates]))
-    rate: dict[str, Any] = {"false_discovery_rate": None, "expected_false": None}
+    rate: dict[str, Any] = {"false_discovery_rate": None, "n_columns_permuted": 0}
     if len(candidates):
         kept = _whole_blocks(outcomes)
         found = false_discovery_rate(
@@ -70,7 +74,7 @@ def describe_influence(
             max_columns=_COLUMNS,
             blocks=None if outcomes.blocks is None else outcomes.blocks[kept],
         )
-        rate = {"false_discovery_rate": float(found.rate[0]), "expected_false": float(found.expected_false[0])}
+        rate = {"false_discovery_rate": float(found.rate[0]), "n_columns_permuted": found.n_columns}
     n_in = outcomes.mask.sum(axis=0)
     return {
         "status": "ok",

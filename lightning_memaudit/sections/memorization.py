@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.data.groups import Grouping
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.functional.memorization import IntervalMethod, MemorizationScore
+    from lightning_memaudit.functional.prevalence import Prevalence
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
 
@@ -38,6 +39,7 @@ NOT_FITTED_BELOW = 0.5  # an example that models get wrong more often than not a
 _FITTED_SHARE, _PARTLY_FITTED_SHARE = 0.01, 0.2
 _TOP = 20
 _LEAST_BLOCKS = 4
+_LEAST_TO_DECONVOLVE = 20
 _BINS = np.linspace(-1.0, 1.0, 41)
 
 FitStatus = Literal["fitted", "partly fitted", "not fitted"]
@@ -114,7 +116,9 @@ class MemorizationResult:
         ax.stairs(histogram["counts"], histogram["edges"], fill=True, color="#4269d0")
         ax.axvline(self.summary["prevalence"]["threshold"], color="#888888", linestyle="--", linewidth=1)
         ax.set_yscale("symlog", linthresh=1)
-        ax.set(xlabel="memorization score", ylabel="examples", xlim=(-1, 1), ylim=(0, None))
+        first = next((i for i, count in enumerate(histogram["counts"]) if count), 0)
+        limits = min(histogram["edges"][first], -0.1), 1.02
+        ax.set(xlabel="memorization score", ylabel="examples", xlim=limits, ylim=(0, 2 * max(histogram["counts"])))
         return ax
 
 
@@ -137,7 +141,7 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
     scores = memorization_score(correct, mask)
     low, high = memorization_interval(correct, mask, level, method)
     spread = prevalence(correct, mask, threshold=MEMORIZED, blocks=blocks, level=level, method=method)
-    tested = next((split for split in store.splits() if split.startswith(("test", "val"))), None)
+    held_out = [split for kind in ("test", "val") for split in store.splits() if split.startswith(kind)]
     summary: dict[str, Any] = {
         "n_models": len(ids),
         "n_examples": plan.n_examples,
@@ -153,15 +157,15 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         "arms": _arms(scores, plan, len(ids)),
         "histogram": _histogram(scores.score),
         "reliability": _reliability(outcomes),
-        "prevalence": asdict(spread),
+        "prevalence": _prevalence(spread, len(ids)),
         "top": _top(scores, low, high, outcomes, examples),
         "by_class": _by_class(outcomes, examples, scores, level),
         "by_group": {name: _by_group(outcomes, group, scores, level) for name, group in examples.groups.items()},
-        "influence": describe_influence(store, outcomes, scores.score, tested),
+        "influence": describe_influence(store, outcomes, scores.score, held_out[0] if held_out else None),
         "near_duplicates": describe_duplicates(outcomes),
         "adjustment": _adjustment(correct, mask),
-        "stopping": stopping,
-        "n_diverged_models": int((outcomes.prediction == -1).all(axis=1).sum()) if correct.dtype == bool else 0,
+        "stopping": None if stopping is None else {**stopping, "is_current": stopping["n_models"] == len(ids)},
+        "n_diverged_models": _n_diverged(store, outcomes),
         "notes": list(store.manifest.notes),
     }
     return MemorizationResult(
@@ -176,6 +180,22 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         examples.groups,
         summary,
     )
+
+
+def _prevalence(found: Prevalence, n_models: int) -> dict[str, Any]:
+    summary = asdict(found)
+    if n_models < _LEAST_TO_DECONVOLVE:
+        summary |= {name: None for name in summary if name.startswith("deconvolved")}
+        summary["reason"] = f"fewer than {_LEAST_TO_DECONVOLVE} models say too little of the noise"
+    return summary
+
+
+def _n_diverged(store: OutcomeStore, outcomes: Outcomes) -> int:
+    """Models that are right nowhere because their output is not finite."""
+    wrong = outcomes.model_ids[~outcomes.correct.any(axis=1)].tolist()
+    if not wrong:
+        return 0
+    return int(np.isnan(store.load(model_ids=wrong, fields=("margin",)).margin).all(axis=1).sum())
 
 
 def _reliability(outcomes: Outcomes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -83,15 +84,19 @@ def _timed(population: Population, plan: SubsetPlan) -> tuple[float, str]:
     scratch = OutcomeStore("memory://memaudit-estimate")
     scratch.storage.clear()
     try:
-        steps = probe(population, plan, scratch)
+        n_batches = probe(population, plan, scratch)
         timer = StepTimer(_STEPS)
         started = time.perf_counter()
         train_model(population, plan, first_model(plan), scratch, callbacks=[timer])
         total = time.perf_counter() - started
     finally:
         scratch.storage.clear()
-    gaps = [after - before for before, after in zip(timer.times, timer.times[1:], strict=False)]
-    per_step = median(gaps) if gaps else 0.0
-    return total + per_step * max(
-        steps - len(timer.times), 0
-    ), f"{len(timer.times)} of {steps} training steps, timed, and one scoring pass"
+    gaps = [after - before for before, after in itertools.pairwise(timer.times)]
+    per_batch = median(gaps) if gaps else 0.0
+    if n_batches is None:
+        return (
+            total,
+            f"{len(timer.times)} training batches, timed; training has no end of its own, so this is a lower bound",
+        )
+    rest = per_batch * max(n_batches - len(timer.times), 0)
+    return total + rest, f"{len(timer.times)} of {n_batches} training batches, timed, and one scoring pass"

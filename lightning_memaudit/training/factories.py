@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.trainer.states import TrainerStatus
 
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
 from lightning_memaudit.data.source import check_datamodule
@@ -41,6 +42,7 @@ _REFUSED = {
     "fast_dev_run": "it trains on one batch",
     "overfit_batches": "it trains on a handful of batches",
     "barebones": "it leaves out callbacks, which record the outcomes",
+    "max_time": "how far a model gets would depend on how busy the machine is; use max_epochs or max_steps",
 }
 
 
@@ -167,6 +169,10 @@ def _called(make: Callable[[], Trainer], *, extra: list[Callback], validate: boo
     if not isinstance(trainer, Trainer):
         raise ArgumentError(
             f"trainer: the callable returned a {type(trainer).__name__}, not a lightning.pytorch.Trainer"
+        )
+    if trainer.state.status != TrainerStatus.INITIALIZING:
+        raise ArgumentError(
+            "trainer: the callable returned a Trainer that was used before; make a new one in it each time"
         )
     trainer.callbacks.extend(extra)  # type: ignore[attr-defined]
     return trainer

@@ -136,8 +136,11 @@ class Population:
         return fixed_weights_digest(first, second)
 
 
-def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str] = ()) -> int:
-    """Build model 0 up to its first step, and open the store or refuse to mix; the number of steps a model takes.
+def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str] = ()) -> int | None:
+    """Build the first model up to its first step, and open the store or refuse to mix.
+
+    Returns:
+        The number of batches that a model trains on, or None where it has no end of its own.
 
     Raises:
         MismatchError: The store belongs to something else.
@@ -149,7 +152,7 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
     with _one_model(first):
         trainer = _fit(population, plan, first, [recorder, stop], validate=True)
     population.validate = _monitors_validation(trainer)
-    return int(trainer.estimated_stepping_batches)
+    return _planned_batches(trainer)
 
 
 def first_model(plan: SubsetPlan) -> int:
@@ -230,11 +233,12 @@ def _fit(
         try:
             trainer.fit(pl_module, datamodule=SubsetDataModule(population.source, plan, model_id))
         except StoppedBeforeTraining:
-            pass
-        except SystemExit:
-            if trainer.interrupted:  # Lightning ends the process on Ctrl-C
+            if not any(isinstance(callback, StopBeforeTraining) for callback in callbacks):
+                raise
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning ends the process on Ctrl-C
                 raise KeyboardInterrupt from None
-            raise
+            raise RuntimeError(f"it called sys.exit({stop.code!r})") from stop
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, handler)
@@ -253,6 +257,16 @@ def _one_model(model_id: int) -> Iterator[None]:
             f"and run "
             "again (--debug shows where)"
         ) from error
+
+
+def _planned_batches(trainer: Trainer) -> int | None:
+    """Batches until ``max_epochs`` or ``max_steps`` (optimizer steps), whichever comes first."""
+    limits = []
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        limits.append(trainer.max_epochs * trainer.num_training_batches)
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps * trainer.accumulate_grad_batches)
+    return int(min(limits)) if limits and min(limits) != float("inf") else None
 
 
 def _monitors_validation(trainer: Trainer) -> bool:

@@ -294,7 +294,7 @@ def test_an_error_in_the_users_code_is_one_message_and_keeps_what_is_stored(tmp_
         ({"trainer": {"max_epoch": 3}}, "max_epoch"),
         ({"units": "patient"}, "units='patient'"),
         ({"units": [1, 2]}, "units has shape"),
-        ({"splits": ["test"]}, "has no 'test'"),
+        ({"splits": ["train", "test"]}, "has no 'test'"),
         ({"groups": {"race": "race"}}, r"groups\['race'\]"),
         ({"model": 3}, "model=3"),
         ({"data": 3}, "LightningDataModule"),

@@ -24,7 +24,9 @@ def run_sequential(
     *,
     notes: Sequence[str] = (),
 ) -> Iterator[int]:
-    """Train, score and record each model in turn."""
+    """Train, score and record each model in turn, but for those that another process has recorded meanwhile."""
+    damaged = {model_id for model_id in model_ids if store.has(model_id)}
     for model_id in model_ids:
-        train_model(population, plan, model_id, store, notes=notes)
+        if model_id in damaged or not store.has(model_id):
+            train_model(population, plan, model_id, store, notes=notes)
         yield model_id

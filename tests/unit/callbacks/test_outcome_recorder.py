@@ -305,3 +305,32 @@ def test_two_processes_write_one_shard(tmp_path):
     assert store.verify() == store.partial_writes() == []
     assert store.load().correct.shape == (1, 24)
     assert store.manifest.identity.optimisation["trainer"]["processes"] == 2  # the effective batch is twice as large
+
+
+def test_groups_of_several_models_are_kept(tmp_path):
+    fit(None, recorder=OutcomeRecorder(tmp_path, groups={"digit": "label"}))
+    half = {"train": [0] * 24, "test": [0] * 5}
+    fit(None, recorder=OutcomeRecorder(tmp_path, groups={"half": half}), model_id=1)
+    assert set(OutcomeStore(tmp_path).examples("train").groups) == {"digit", "half"}
+
+
+@pytest.mark.parametrize("key", [None, "animal"])
+def test_evaluation_data_in_another_order_are_refused_before_training(tmp_path, key):
+    class Keyed(torch.utils.data.Dataset):
+        def __init__(self, order):
+            self.order = order
+
+        def __len__(self):
+            return 24
+
+        def __getitem__(self, i):
+            x, y = dataset()[self.order[i]]
+            return (x, y) if key is None else {"x": x, key: y, "label": 0}
+
+    score_fn = "multiclass" if key is None else Multiclass(target=key)
+    rows = [*range(1, 24), 0]
+    datamodule = ToyDataModule(Keyed(range(24)), Keyed(range(24)), batch_size=8)
+    wrapped = SubsetDataModule(datamodule, PLAN, 0, eval_dataset=Keyed(rows))
+    with pytest.raises(ArgumentError, match="eval_dataset: row 0 has the label 1"):
+        fit(None, recorder=OutcomeRecorder(tmp_path, score_fn=score_fn), datamodule=wrapped)
+    assert not OutcomeStore(tmp_path).exists

@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--audit.n_models", "1"], "n_models=1: at least 2 models"),
+        (["--audit.n_models", "1"], "n_models=1: an integer of at least 2"),
         (["--n-models", "0"], "n_models=0"),
         (["--n-models", "many"], "n_models"),
         (["--audit.subset_fraction", "1.5"], "subset_fraction=1.5"),
@@ -93,8 +93,8 @@ def test_debug_shows_the_traceback(run, config):
 def test_a_store_that_is_a_file(run, config, workplace):
     (workplace / "taken").write_text("x")
     result = run("--config", config, "--store", "taken")
-    assert result.code == 4
-    assert "taken" in result.err
+    assert result.code == 2
+    assert "taken is a file and a store is a folder" in result.err
 
 
 def test_unknown_command(memaudit):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     Sampler,
+    SequentialSampler,
     Subset,
     SubsetRandomSampler,
     TensorDataset,
@@ -35,6 +37,7 @@ from torch.utils.data import (
 )
 
 from lightning_memaudit import SubsetDataModule, SubsetPlan
+from lightning_memaudit.data.loaders import _warned_of_one
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
 from tests.unit.data.toys import PLAN, ROWS, Data, N, Net, examples, fit, same_weights, shuffled, trainer
@@ -656,3 +659,82 @@ def test_scoring_during_training_changes_no_weights() -> None:
     assert same_weights(
         fit(SubsetDataModule(Data(), PLAN, 0), callbacks=[Scoring()]), fit(SubsetDataModule(Data(), PLAN, 0))
     )
+
+
+class Wrapper(torch.utils.data.Dataset):
+    def __init__(self, inner) -> None:
+        self.inner = inner
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, i):
+        return self.inner[i]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda rows: Wrapper(Wrapper(rows)),
+        lambda rows: Subset(Wrapper(rows), range(5)),
+        lambda rows: ConcatDataset([TensorDataset(torch.zeros(3, 1)), Wrapper(rows)]),
+        lambda rows: Subset(rows.dataset, rows.indices * 2),
+    ],
+)
+def test_a_factory_may_wrap_the_rows(wrap) -> None:
+    for several in (lambda x: x, lambda x: [x], lambda x: {"a": x}, lambda x: CombinedLoader([[x]])):
+        made = SubsetDataModule(
+            Data(), PLAN, 0, train_loader_factory=lambda rows, put=several: put(DataLoader(wrap(rows)))
+        ).train_dataloader()
+        assert made is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda rows, own: DataLoader(own),
+        lambda rows, own: DataLoader(rows.dataset, sampler=SequentialSampler(rows)),
+        lambda rows, own: [DataLoader(own), DataLoader(Wrapper(own))],
+        lambda rows, own: CombinedLoader({"a": DataLoader(ConcatDataset([own, own]))}),
+        lambda rows, own: DataLoader(Subset(rows.dataset, range(N))),
+        lambda rows, own: None,
+    ],
+)
+def test_a_factory_that_ignores_the_rows_is_refused(other) -> None:
+    data = Data()
+    dm = SubsetDataModule(data, PLAN, 0, train_loader_factory=lambda rows: other(rows, data.dataset))
+    with pytest.raises(
+        UnsupportedDataError, match=rf"f\(dataset\) must build its DataLoader over the {len(ROWS)} rows"
+    ):
+        fit(dm)
+
+
+class Normalised(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+
+
+def test_a_last_batch_of_one_that_only_the_subset_leaves_is_told_once() -> None:
+    batch_size = len(ROWS) - 1
+
+    def loader(dataset, **options):
+        return DataLoader(dataset, batch_size=batch_size, **options)
+
+    def attach(net, make=loader):
+        dm = SubsetDataModule(Data(make), PLAN, 0)
+        dm.trainer = SimpleNamespace(lightning_module=net)
+        return dm
+
+    _warned_of_one.clear()
+    attach(Net()).train_dataloader()
+    attach(Normalised(), lambda data: loader(data, drop_last=True)).train_dataloader()
+    attach(Normalised(), lambda data: DataLoader(data, batch_size=1)).train_dataloader()
+    with pytest.warns(
+        UserWarning, match=f"batch_size={batch_size}: the {len(ROWS)} .* last batch of 1.*drop_last=True"
+    ):
+        attach(Normalised()).train_dataloader()
+    attach(Normalised()).train_dataloader()
+    _warned_of_one.clear()
+    with pytest.warns(UserWarning, match="last batch of 1"), pytest.raises(ValueError, match="more than 1 value"):
+        fit(SubsetDataModule(Data(loader), PLAN, 0), net=Normalised)

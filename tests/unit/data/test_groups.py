@@ -173,3 +173,26 @@ def test_a_column_of_the_subset_itself_comes_first() -> None:
     subset = Subset(attributed(), [0, 1])
     subset.race = ["own", "column"]
     assert column_of(subset, "race") == ["own", "column"]
+
+
+@pytest.mark.parametrize(
+    ("values", "codes", "names"),
+    [
+        ([1, 1.0, 2], [0, 0, 1], ("1", "2")),
+        ([1, True, 0], [2, 0, 1], ("True", "0", "1")),
+        ([1, "1", "a"], [0, 1, 2], ("1", "'1'", "'a'")),
+        (["True", True, "'True'"], [2, 0, 1], ("True", "\"'True'\"", "'True'")),
+        ([None, "(missing)", "a"], [2, 0, 1], ("'(missing)'", "'a'", MISSING)),
+        ([1, "a", None], [0, 1, 2], ("1", "a", MISSING)),
+    ],
+)
+def test_values_that_look_alike_stay_apart(values, codes, names) -> None:
+    found = grouping(values, name="g", n_examples=3)
+    assert (found.codes.tolist(), found.names) == (codes, names)
+
+
+def test_a_wrong_number_of_values_names_the_split_and_the_way_out() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        grouping(range(60), name="g", n_examples=30, split="test")
+    assert "groups['g'] has 60 entries, and split 'test' has 30 examples" in str(caught.value)
+    assert "{'test': [...], ...}" in str(caught.value)

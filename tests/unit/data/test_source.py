@@ -14,11 +14,13 @@ from torch.utils.data import (
     SequentialSampler,
     Subset,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
 )
 
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from lightning_memaudit.outcomes.fields import find_target
 from tests.unit.data.toys import Data, N, examples, shuffled
 
 
@@ -233,3 +235,59 @@ def test_splits_made_in_loaders_stay_the_same() -> None:
     assert first == second
     assert sorted(first) != list(range(N))
     assert first != rows(DataSource(Late(), seed=4).scoring_loaders()["train"])
+
+
+def compare(eval_dataset, trained=None, **options) -> None:
+    data = Splits()
+    data.dataset = trained or data.dataset
+    DataSource(data, seed=0, eval_dataset=eval_dataset, **options).check_order(find_target)
+
+
+def labelled(labels, column=None) -> TensorDataset:
+    data = TensorDataset(torch.zeros(len(labels), 2), torch.as_tensor(labels))
+    if column is not None:
+        data.targets = column
+    return data
+
+
+def test_an_evaluation_data_set_in_another_order_is_refused() -> None:
+    compare(None)
+    compare(examples())
+    compare(lambda dm: examples())
+    with pytest.raises(ArgumentError, match=r"eval_dataset: row 0 has the label 2, .* it has 0: .*same order"):
+        compare(Subset(examples(), range(N)[::-1]))
+    with pytest.raises(ArgumentError, match="eval_dataset: row"):
+        compare(Subset(examples(), [1, 0, *range(2, N)]), train_loader_factory=shuffled)
+
+
+def test_rows_that_are_not_probed_are_found_by_a_column_of_labels() -> None:
+    labels = torch.zeros(1000, dtype=torch.long)
+    other = labels.clone()
+    other[501] = 1
+    compare(labelled(other), labelled(labels))  # not among the 64
+    compare(labelled(labels, other.tolist()), labelled(labels, labels))  # samples decide
+    with pytest.raises(ArgumentError, match=r"row 501 has the label 1, .* it has 0"):
+        compare(labelled(other, other.tolist()), labelled(labels, labels))
+    compare(labelled(labels, [torch.zeros(i % 3) for i in range(1000)]), labelled(labels, labels))
+
+
+class Noisy(TensorDataset):
+    def __getitem__(self, i):
+        return self.tensors[0][i], torch.rand(())
+
+
+def test_labels_that_cannot_be_compared_are_passed_over() -> None:
+    labels = torch.arange(N) % 3
+    onehot = torch.nn.functional.one_hot(labels).float()
+    compare(labelled(onehot), labelled(labels))
+    compare(labelled(onehot), labelled(onehot * 0.9 + 0.03))
+    compare(labelled(labels), Noisy(torch.zeros(N, 1)))
+    compare(TensorDataset(torch.zeros(N, 1)), labelled(labels))
+    with pytest.raises(ArgumentError, match="row 0"):
+        compare(labelled(onehot.flip(0)), labelled(onehot))
+
+
+def test_comparing_moves_no_global_randomness() -> None:
+    state = torch.get_rng_state()
+    compare(examples(), Noisy(torch.zeros(N, 1)))
+    assert torch.equal(state, torch.get_rng_state())

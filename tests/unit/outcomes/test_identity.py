@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim import lr_scheduler
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.exceptions import MismatchError
@@ -100,7 +100,6 @@ CHANGES = {
     "clip": ("optimisation", {"trainer": {"gradient_clip_val": 1.0}}),
     "accumulate": ("optimisation", {"trainer": {"accumulate_grad_batches": 2}}),
     "precision": ("optimisation", {"trainer": {"precision": "bf16-mixed"}}),
-    "max_time": ("optimisation", {"trainer": {"max_time": {"hours": 1}}}),
     "batch": ("optimisation", {"data": lambda: Data(batch_size=6)}),
     "stopping": ("optimisation", {"trainer": {"callbacks": [EarlyStopping(**STOP)]}}),
     "score": ("scoring", {"score_fn": my_score}),
@@ -260,3 +259,59 @@ def test_a_users_closure_is_part_of_the_score_function():
         return score
 
     assert canonical(make(0.5)) == canonical(make(0.5)) != canonical(make(0.6))
+
+
+@pytest.mark.parametrize("name", ["limit_val_batches", "val_check_interval", "check_val_every_n_epoch"])
+def test_validation_counts_where_training_goes_by_it(name, tmp_path):
+    class Validated(Data):
+        def val_dataloader(self):
+            return DataLoader(self.data, batch_size=8)
+
+    class Watched(Net):
+        def validation_step(self, batch, batch_idx):
+            self.log("loss", torch.tensor(0.0))
+
+    def open_with(store, value, **arguments):
+        return open_(str(tmp_path / store), model=Watched, data=Validated, trainer={name: value, **arguments})
+
+    open_with("free", 1)
+    open_with("free", 2)
+    stopping = EarlyStopping(monitor="loss")
+    open_with("stopped", 1, callbacks=[stopping])
+    Audit(
+        Watched,
+        Validated,
+        store=str(tmp_path / "stopped"),
+        trainer={"max_epochs": 2, "accelerator": "cpu", name: 1, "callbacks": [stopping]},
+        n_models=2,
+    ).train(progress=False)
+    with pytest.raises(MismatchError, match=f"{name}: 1 there, 2 here"):
+        open_with("stopped", 2, callbacks=[stopping])
+
+
+class Drawn(Data):
+    def __init__(self, sampler):
+        super().__init__()
+        self.sampler = sampler
+
+    def train_dataloader(self):
+        return DataLoader(self.data, batch_size=8, sampler=self.sampler)
+
+
+def weighted(first, num_samples=24, replacement=True):
+    return lambda: Drawn(WeightedRandomSampler([first, *[1.0] * 23], num_samples, replacement))
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (weighted(3.0), "draws.weights"),
+        (weighted(2.0, 12), "draws.num_samples"),
+        (weighted(2.0, replacement=False), "draws.replacement"),
+    ],
+)
+def test_draws_of_the_whole_data_set_count(other, what, tmp_path):
+    arguments = {"trainer": {"max_epochs": 2, "accelerator": "cpu"}, "n_models": 5, "design": "bernoulli"}
+    Audit(Net, weighted(2.0), store=str(tmp_path), **arguments).train(progress=False)
+    with pytest.raises(MismatchError, match=what):
+        open_(str(tmp_path), data=other, design="bernoulli")

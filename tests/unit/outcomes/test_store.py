@@ -225,16 +225,64 @@ def test_a_pickle_inside_is_refused_and_never_loaded(store, tmp_path, raw):
 def test_shards_of_something_else_are_named_and_retrained(store):
     file_of(store, 3).replace(file_of(store, 2))
     store.write(shard(3))
-    other = SubsetPlan(21, seed=4)
-    storage = store.storage
-    storage.write("outcomes/baseline/000000.npz", shard(0, other).to_bytes())
-    storage.write("outcomes/baseline/000001.npz", replace(shard(1), mask_checksum="0" * 16).to_bytes())
-    assert_damaged(store, [0, 1, 2])
+    digests = manifest().digests
+    other = replace(shard(1), mask_checksum="0" * 16, digests=digests)
+    store.storage.write("outcomes/baseline/000001.npz", other.to_bytes())
+    assert_damaged(store, [1, 2])
     reasons = [problem.reason for problem in store.verify()]
-    assert other.digest in reasons[0]
-    assert PLAN.digest in reasons[0]
-    assert "another subset" in reasons[1]
-    assert "holds model 3" in reasons[2]
+    assert "another subset" in reasons[0]
+    assert "holds model 3" in reasons[1]
+
+
+@pytest.mark.parametrize("aspect", ["plan", "data", "model", "optimisation", "scoring"])
+def test_shards_of_other_settings_are_neither_mixed_nor_trained_over(store, aspect):
+    """The manifest was removed, and made anew by a run with other settings."""
+    Path(store.url, "manifest.json").unlink()
+    changed = {
+        "plan": lambda: manifest(SubsetPlan(21, seed=4)),
+        "data": lambda: replace(manifest(), identity=replace(manifest().identity, data=other_inputs())),
+    }.get(aspect, lambda: manifest(**{aspect: {"other": 1}}))()
+    again = OutcomeStore(store.url)
+    again.open(changed)
+    for use in (again.model_ids, lambda: again.missing(range(5)), again.load):
+        with pytest.raises(
+            MismatchError, match=rf"000000\.npz was recorded under another {aspect}.*--store NEW"
+        ) as caught:
+            use()
+        assert manifest().digests[aspect] in str(caught.value)
+        assert changed.digests[aspect] in str(caught.value)
+        assert caught.value.exit_code == 4
+    assert len(again.verify()) == 4
+    with pytest.raises(MismatchError, match=f"another {aspect}"):
+        again.write(replace(shard(7), digests=manifest().digests))
+
+
+def other_inputs():
+    return {split: known | {"inputs": "y"} for split, known in manifest().identity.data.items()}
+
+
+def test_has_looks_for_the_file_alone(store):
+    assert store.has(3)
+    assert not store.has(4)
+    assert not store.has(3, "dpsgd-eps3")
+    file_of(store, 3).write_bytes(b"damaged")
+    assert store.has(3)
+    Storage(store.url)._write_partial("outcomes/baseline/000004.npz.ab.tmp", b"half")
+    assert not store.has(4)
+
+
+def test_groups_that_are_recorded_later_are_merged(store):
+    labels = LABELS["train"]
+    more = {"g": Grouping(labels[::-1].copy(), ("x", "y", "z")), "h": Grouping(labels, ("p", "q", "r"))}
+    store.write_examples("train", Examples(21, labels, {"h": more["h"]}))
+    assert set(store.examples("train").groups) == {"g", "h"}
+    store.write_examples("train", Examples(21, labels, {"g": more["g"]}))
+    known = OutcomeStore(store.url).examples("train").groups
+    assert {name: group.names for name, group in known.items()} == {"g": ("x", "y", "z"), "h": ("p", "q", "r")}
+    assert known["g"].codes.tolist() == labels[::-1].tolist()
+    Path(store.url, "examples", "train.npz").write_bytes(b"damaged")
+    store.write_examples("train", Examples(21, labels, {"h": more["h"]}))
+    assert set(store.examples("train").groups) == {"h"}
 
 
 def test_a_shard_that_lacks_a_split_or_rows(store):
@@ -242,7 +290,7 @@ def test_a_shard_that_lacks_a_split_or_rows(store):
     for splits, match in [({"train": whole.splits["train"]}, "no split 'test'"), (shard(1, n_test=4).splits, "4 rows")]:
         with pytest.raises(CorruptShardError, match=match):
             store.write(replace(whole, splits=splits))
-    with pytest.raises(MismatchError, match="belongs to plan"):
+    with pytest.raises(MismatchError, match="recorded under another plan"):
         store.write(shard(1, SubsetPlan(21, seed=9)))
 
 
@@ -346,10 +394,15 @@ def test_a_full_disk_is_one_message_and_loses_nothing(store):
 
 def test_a_place_that_cannot_hold_a_store(tmp_path, store):
     (tmp_path / "file").write_text("mine")
-    for url in (tmp_path / "file", tmp_path / "file" / "below", "/proc/memaudit"):
-        with pytest.raises(StoreError, match="may be written to") as caught:
-            OutcomeStore(url).open(manifest())
-        assert str(url) in str(caught.value)
+    for url in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ArgumentError, match="file is a file and a store is a folder") as caught:
+            OutcomeStore(url)
+        assert f"store='{url}'" in str(caught.value)
+    for url in ("", " ", None, 5, b"x"):
+        with pytest.raises(ArgumentError, match=r"^store=.*: a folder or an fsspec URL is needed"):
+            OutcomeStore(url)
+    with pytest.raises(StoreError, match=r"store='/proc/memaudit'.*may be written to"):
+        OutcomeStore("/proc/memaudit").open(manifest())
     assert (tmp_path / "file").read_text() == "mine"
     Path(store.url, "manifest.json").unlink()
     Path(store.url, "manifest.json").mkdir()
