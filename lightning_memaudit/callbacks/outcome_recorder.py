@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleD
 from torch.utils.data import DataLoader, Subset
 
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
-from lightning_memaudit.callbacks.stop_before_training import StopBeforeTraining
+from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.loaders import check_map_style, sequential_loader
 from lightning_memaudit.data.plan import mask_checksum
@@ -134,6 +134,23 @@ class OutcomeRecorder(Callback):
             if not self.store.has_examples(split) or self._adds_groups(split):
                 self.store.write_examples(split, known)
 
+    def rehearse(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the first batch of every split and record nothing.
+
+        Raises:
+            UnsupportedDataError: The score function does not suit the model or the data.
+        """
+        if self._opened is None:
+            return
+        plan, _, loaders = self._opened
+        with _predicting(trainer, pl_module), seeded(plan.seed):
+            for split, loader in loaders.items():
+                rows = range(min(loader.batch_size or 1, len(loader.dataset)))  # type: ignore[arg-type]
+                first = sequential_loader(loader, Subset(loader.dataset, rows))
+                score_split(
+                    pl_module, first, self.score_fn, transfer=lambda batch: _to_device(trainer, batch), split=split
+                )
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the model and write its shard."""
         if self._opened is None:
@@ -209,7 +226,7 @@ class OutcomeRecorder(Callback):
             trainer,
             loader if isinstance(loader, DataLoader) else None,
             with_step_counts=plan.has_constant_size,
-            ignore=(*PASSIVE_CALLBACKS, OutcomeRecorder, StopBeforeTraining),
+            ignore=(*PASSIVE_CALLBACKS, OutcomeRecorder, StopAfterFirstBatch),
             full_loader=source.train_loader()
             if isinstance(source, DataSource) and source.train_loader_factory is None
             else None,

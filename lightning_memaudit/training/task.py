@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import seed_everything
 
 from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
-from lightning_memaudit.callbacks.stop_before_training import StopBeforeTraining, StoppedBeforeTraining
+from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch, StoppedAfterFirstBatch
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.randomness import preserved_randomness, seeded
 from lightning_memaudit.data.source import DataSource
@@ -137,7 +137,7 @@ class Population:
 
 
 def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str] = ()) -> int | None:
-    """Build the first model up to its first step, and open the store or refuse to mix.
+    """Build the first model, open the store or refuse to mix, and take one batch through training and scoring.
 
     Returns:
         The number of batches that a model trains on, or None where it has no end of its own.
@@ -146,11 +146,10 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
         MismatchError: The store belongs to something else.
         TrainingError: The user's code failed.
     """
-    stop = StopBeforeTraining()
     first = first_model(plan)
     recorder = _recorder(population, plan, store, treatment="baseline", notes=notes)
     with _one_model(first):
-        trainer = _fit(population, plan, first, [recorder, stop], validate=True)
+        trainer = _fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder)], validate=True)
     population.validate = _monitors_validation(trainer)
     return _planned_batches(trainer)
 
@@ -232,8 +231,8 @@ def _fit(
         pl_module = population.recipe.model()
         try:
             trainer.fit(pl_module, datamodule=SubsetDataModule(population.source, plan, model_id))
-        except StoppedBeforeTraining:
-            if not any(isinstance(callback, StopBeforeTraining) for callback in callbacks):
+        except StoppedAfterFirstBatch:
+            if not any(isinstance(callback, StopAfterFirstBatch) for callback in callbacks):
                 raise
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning ends the process on Ctrl-C

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from lightning_memaudit import Audit, OutcomeStore
-from lightning_memaudit.exceptions import ArgumentError, TrainingError
+from lightning_memaudit.exceptions import ArgumentError, TrainingError, UnsupportedDataError
 from lightning_memaudit.functional.stopping import Reliable, Settled
 from lightning_memaudit.outcomes.scoring import ExampleScores, multiclass_scores
 from lightning_memaudit.testing import LookupProblem
@@ -32,7 +32,7 @@ def tiny_audit(store: Path, **options) -> Audit:
 
 @pytest.mark.parametrize("groups", ["race", ["race"]])
 def test_groups_must_be_a_mapping(groups, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="groups=.*a mapping"):
+    with pytest.raises(ArgumentError, match=r"groups=.*a mapping"):
         tiny_audit(tmp_path, groups=groups)
 
 
@@ -163,7 +163,9 @@ def test_models_that_another_process_recorded_meanwhile_are_not_trained_again(tm
         def on_fit_start(self):
             model_id = self.trainer.datamodule.model_id
             trained.append(model_id)
-            if len(trained) == 7:  # five in store a, then the probe of b, then model 0: "the other process" does the rest
+            if (
+                len(trained) == 7
+            ):  # five in store a, then the probe of b, then model 0: "the other process" does the rest
                 for k in (1, 2, 3):
                     name = f"outcomes/baseline/00000{k}.npz"
                     OutcomeStore(tmp_path / "b").storage.write(name, OutcomeStore(tmp_path / "a").storage.read(name))
@@ -190,3 +192,16 @@ def test_shares_are_of_the_examples_that_have_a_score(tmp_path: Path) -> None:
     assert f"Only {n} of them" in report.summary()
     assert f"{40 - n} of 40 examples have no score yet" in report.to_markdown()
     assert "fewer than 20 models" in report.to_markdown()
+
+
+def test_a_wrong_score_function_shows_before_training(tmp_path: Path) -> None:
+    steps = []
+
+    class Counts(TinyNet):
+        def training_step(self, batch, batch_idx):
+            steps.append(batch_idx)
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(UnsupportedDataError, match="score_fn='binary' needs"):
+        tiny_audit(tmp_path, model=Counts, score_fn="binary").train(progress=False)
+    assert steps == [0]
