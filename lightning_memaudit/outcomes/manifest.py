@@ -102,7 +102,8 @@ class Manifest:
             written_by = state.get("versions", {}).get("lightning-memaudit", "unknown")
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             raise CorruptShardError(
-                f"store={url!r}: manifest.json cannot be read ({error}); restore it from a copy"
+                f"store={url!r}: manifest.json cannot be read ({error}); restore it from a copy, or "
+                "remove it and run the audit again (shards are checked one by one)"
             ) from error
         raise MismatchError(
             f"store={url!r} is of schema {state['schema']} and this version reads schema {SCHEMA}; use another "

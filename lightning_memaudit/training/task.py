@@ -251,10 +251,10 @@ def _one_model(model_id: int) -> Iterator[None]:
     except MemauditError:
         raise
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}".rstrip(".")
         raise TrainingError(
-            f"model {model_id} failed in your code: {type(error).__name__}: {error}. What is stored is kept; mend it "
-            f"and run "
-            "again (--debug shows where)"
+            f"model {model_id} failed in your code: {reason}. What is stored is kept; mend it and run again (--debug shows "
+            "where)"
         ) from error
 
 
