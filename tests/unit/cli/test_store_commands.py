@@ -116,8 +116,8 @@ def test_export_to_an_absolute_path_and_by_default(memaudit, store, tmp_path):
 
 
 def test_export_parquet(memaudit, store, tmp_path):
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
+    import pandas
+
     assert memaudit("export", str(store), "--out", "scores.parquet").code == 0
     table = pandas.read_parquet(tmp_path / "scores.parquet")
     section = memorization_section(OutcomeStore(store))
@@ -134,7 +134,6 @@ def test_export_of_another_kind(memaudit, store, tmp_path, name):
 
 
 def test_demo(memaudit, tmp_path):
-    pytest.importorskip("sklearn")
     result = memaudit("demo", "--n-models", "4", "--max-epochs", "2", "--out", "demo", "--no-progress")
     assert (result.code, result.err) == (0, "")
     assert "report written to demo" in result.out
