@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.outcomes.scoring import SplitScores
 
 __all__ = ["OutcomeRecorder"]
 
@@ -143,13 +144,7 @@ class OutcomeRecorder(Callback):
         if self._opened is None:
             return
         plan, _, loaders = self._opened
-        with _predicting(trainer, pl_module), seeded(plan.seed):
-            for split, loader in loaders.items():
-                rows = range(min(loader.batch_size or 1, len(loader.dataset)))  # type: ignore[arg-type]
-                first = sequential_loader(loader, Subset(loader.dataset, rows))
-                score_split(
-                    pl_module, first, self.score_fn, transfer=lambda batch: _to_device(trainer, batch), split=split
-                )
+        self._score(trainer, pl_module, plan, {split: _first_batch(loader) for split, loader in loaders.items()})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the model and write its shard."""
@@ -158,13 +153,7 @@ class OutcomeRecorder(Callback):
         if not trainer.is_global_zero:
             return
         plan, model_id, loaders = self._opened
-        with _predicting(trainer, pl_module), seeded(plan.seed):
-            scores = {
-                split: score_split(
-                    pl_module, loader, self.score_fn, transfer=lambda batch: _to_device(trainer, batch), split=split
-                )
-                for split, loader in loaders.items()
-            }
+        scores = self._score(trainer, pl_module, plan, loaders)
         shard = Shard(
             model_id,
             plan.digest,
@@ -179,6 +168,21 @@ class OutcomeRecorder(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Forget a fit that failed; nothing of it is recorded."""
         self._opened = None
+
+    def _score(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        plan: SubsetPlan,
+        loaders: Mapping[str, DataLoader[Any]],
+    ) -> dict[str, SplitScores]:
+        with _predicting(trainer, pl_module), seeded(plan.seed):
+            return {
+                split: score_split(
+                    pl_module, loader, self.score_fn, transfer=lambda batch: _to_device(trainer, batch), split=split
+                )
+                for split, loader in loaders.items()
+            }
 
     def _adds_groups(self, split: str) -> bool:
         return self.groups is not None and not set(self.groups) <= set(self.store.examples(split).groups)
@@ -278,6 +282,11 @@ def _loaders_of_subset(
             f"splits={list(splits or ())!r}: without SubsetDataModule only {', '.join(loaders)} can be scored"
         )
     return {split: loaders[split] for split in splits} if splits else loaders
+
+
+def _first_batch(loader: DataLoader[Any]) -> DataLoader[Any]:
+    rows = range(min(loader.batch_size or 1, len(loader.dataset)))  # type: ignore[arg-type]
+    return sequential_loader(loader, Subset(loader.dataset, rows))
 
 
 def _to_device(trainer: Trainer, batch: Any) -> Any:
