@@ -18,6 +18,7 @@ from lightning_memaudit.report.audit_report import AuditReport
 from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.executors import find_executor
 from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
+from lightning_memaudit.training.interrupts import interrupts_noticed
 from lightning_memaudit.training.task import Population, Recipe, probe
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ class Audit:
         missing = set(self.store.missing(ids))
         seen_before = len(missing) < len(ids)
         looks: list[StoppingLook] = []
-        with _Progress(len(ids), len(ids) - len(missing), self.store.url, shown=progress) as bar:
+        done = len(ids) - len(missing)
+        with _Progress(len(ids), done, self.store.url, shown=progress) as bar, interrupts_noticed() as check:
             for stage in [total] if rule is None else rule.looks:
                 todo = [k for k in ids if k < stage and k in missing]
                 for model_id in self._executor(
@@ -179,6 +181,7 @@ class Audit:
                 ):
                     missing.discard(model_id)
                     bar.advance()
+                    check()
                 if rule is not None:
                     looks.append(self._look(rule, len(looks), [k for k in ids if k < stage]))
                     if looks[-1].stop:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
@@ -120,7 +120,7 @@ def test_a_changed_aspect_is_refused_with_both_digests_and_what_changed(base, ch
 
 
 def test_what_does_not_change_learning_may_change(base, tmp_path):
-    watchers = [ModelCheckpoint(dirpath=tmp_path), RichProgressBar(), LearningRateMonitor()]
+    watchers = [ModelCheckpoint(dirpath=tmp_path), TQDMProgressBar(), LearningRateMonitor()]
     logged = {"logger": CSVLogger(tmp_path), "callbacks": watchers, "enable_progress_bar": True, "log_every_n_steps": 1}
     for options in [{"n_models": 50}, {"executor": "sequential"}, {"trainer": logged}, {"splits": ["test", "train"]}]:
         open_(base, **options)

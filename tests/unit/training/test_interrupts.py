@@ -1,0 +1,46 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from lightning_memaudit.training.interrupts import interrupts_noticed
+
+
+class Interrupted:
+    """Its finalizer is where Ctrl-C arrives."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_inside_a_finalizer_is_noticed_later() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts_noticed() as check:
+        check()
+        thing = Interrupted()
+        del thing
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_ordinary_interrupt_is_raised_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts_noticed():
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(5)
+
+
+def test_other_threads_are_left_alone() -> None:
+    seen = []
+
+    def work() -> None:
+        with interrupts_noticed() as check:
+            check()
+            seen.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [True]
