@@ -17,8 +17,8 @@ __all__ = ["interrupts_noticed"]
 def interrupts_noticed() -> Iterator[Callable[[], None]]:
     """Yield a function that raises ``KeyboardInterrupt`` when Ctrl-C was pressed and swallowed since the block began.
 
-    Python ignores exceptions in ``__del__`` (Lightning's profilers have one), and with them an interrupt that arrives there.
-    Outside the main thread, and where interrupts are ignored, nothing changes.
+    Python ignores exceptions in ``__del__`` (Lightning's profilers have one), and with them an interrupt that arrives
+    there. Outside the main thread, and where interrupts are ignored, nothing changes.
     """
     pressed = threading.Event()
 
