@@ -334,3 +334,16 @@ def test_evaluation_data_in_another_order_are_refused_before_training(tmp_path, 
     with pytest.raises(ArgumentError, match="eval_dataset: row 0 has the label 1"):
         fit(None, recorder=OutcomeRecorder(tmp_path, score_fn=score_fn), datamodule=wrapped)
     assert not OutcomeStore(tmp_path).exists
+
+
+def test_no_hook_of_a_step_costs_a_call():
+    from lightning.pytorch.trainer import call
+
+    called = []
+    trainer = Trainer(**QUIET, max_epochs=1, callbacks=[OutcomeRecorder("memory://no-hook-of-a-step")])
+    trainer.profiler.profile = lambda name: called.append(name) or torch.no_grad()
+    for hook in ("on_train_batch_start", "on_before_zero_grad", "on_after_backward", "on_train_batch_end"):
+        call._call_callback_hooks(trainer, hook)
+    assert called == []
+    call._call_callback_hooks(trainer, "on_train_epoch_end")
+    assert called == ["[Callback]OutcomeRecorder.on_train_epoch_end"]
