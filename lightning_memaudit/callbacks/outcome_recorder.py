@@ -16,7 +16,6 @@ from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
 from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.loaders import check_map_style, sequential_loader
-from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
@@ -55,6 +54,7 @@ class OutcomeRecorder(Callback):
         groups: Groupings by name: ``{"digit": "label", "race": "race"}``.
         treatment: The arm that the shard belongs to.
         examples: The examples of each split when they were read before; None reads them before training.
+        loaders: Goes through the examples, by split, where the caller has them in memory.
         initial_weights: Digest of the weights that do not depend on the seed, where the caller knows it.
         executor: The executor that runs the fit, for the manifest.
         notes: What a reader of the report must know about how the models were trained.
@@ -96,6 +96,7 @@ class OutcomeRecorder(Callback):
         groups: Groups | None = None,
         treatment: str = "baseline",
         examples: Mapping[str, Examples] | None = None,
+        loaders: Mapping[str, Any] | None = None,
         initial_weights: str | None = None,
         executor: str = "sequential",
         notes: Sequence[str] = (),
@@ -108,6 +109,7 @@ class OutcomeRecorder(Callback):
         self.groups = groups
         self.treatment = treatment
         self.examples = examples
+        self.loaders = loaders
         self.initial_weights = initial_weights
         self.executor = executor
         self.notes = tuple(notes)
@@ -162,14 +164,7 @@ class OutcomeRecorder(Callback):
             return
         plan, model_id, loaders = self._opened
         scores = self._score(trainer, pl_module, plan, loaders)
-        shard = Shard(
-            model_id,
-            plan.digest,
-            mask_checksum(plan.mask(model_id)),
-            plan.model_seed(model_id),
-            time.perf_counter() - self._started,
-            scores,
-        )
+        shard = Shard.of_model(plan, model_id, scores, wall_seconds=time.perf_counter() - self._started)
         self.store.write(shard, treatment=self.treatment)
         self._opened = None
 
@@ -222,7 +217,7 @@ class OutcomeRecorder(Callback):
                 datamodule.source.check_order(
                     lambda sample: find_target(sample, getattr(self.score_fn, "target", None))
                 )
-            return datamodule.plan, datamodule.model_id, loaders
+            return datamodule.plan, datamodule.model_id, dict(self.loaders or loaders)
         if self.plan is None or self.model_id is None:
             raise ArgumentError(
                 "plan and model_id are unknown: wrap the data module, "

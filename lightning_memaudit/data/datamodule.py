@@ -86,6 +86,7 @@ class SubsetDataModule(LightningDataModule):
         self.model_id = model_id
         self.indices: npt.NDArray[np.int64] = np.flatnonzero(plan.mask(model_id))
         self._generators: list[tuple[torch.Generator, torch.Generator]] = []
+        self._in_process = False
         if not len(self.indices):
             raise ArgumentError(
                 f"model_id={model_id}: its subset is empty (design={plan.design!r}); leave this model out"
@@ -109,6 +110,11 @@ class SubsetDataModule(LightningDataModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _blank, (), self.__dict__
+
+    def in_process(self) -> SubsetDataModule:
+        """The same, with a training loader that starts no worker processes."""
+        self._in_process = True
+        return self
 
     def prepare_data(self) -> None:
         """Prepare the wrapped module, under the plan's seed."""
@@ -138,7 +144,7 @@ class SubsetDataModule(LightningDataModule):
             return made
         loader = self.source.train_loader()
         self._checked(loader.dataset)
-        subset = subset_loader(loader, self.indices, self._twin)
+        subset = subset_loader(loader, self.indices, self._twin, in_process=self._in_process)
         if self._normalises_batches():
             warn_of_a_batch_of_one(loader, subset)
         return subset
@@ -168,7 +174,7 @@ class SubsetDataModule(LightningDataModule):
         return twin
 
 
-_OWN = frozenset(vars(SubsetDataModule)) | {"source", "plan", "model_id", "indices", "_owns_source", "_generators"}
+_OWN = frozenset(vars(SubsetDataModule)) | {"source", "plan", "model_id", "indices", "_owns_source", "_generators", "_in_process"}
 
 
 def _blank() -> SubsetDataModule:

@@ -43,6 +43,14 @@ __all__ = [
 ]
 
 _SCORING_BATCH = 64
+_IN_PROCESS = {
+    "num_workers": 0,
+    "timeout": 0,
+    "prefetch_factor": None,
+    "persistent_workers": False,
+    "multiprocessing_context": None,
+    "pin_memory": False,
+}
 _LEVELS, _ENTRIES = 8, 100  # how far a data set is looked through for the one that it wraps
 _warned_of_one: set[tuple[int, int]] = set()
 
@@ -152,6 +160,8 @@ def subset_loader(
     loader: DataLoader[Any],
     rows: npt.NDArray[np.int64],
     clone: Callable[[torch.Generator | None], torch.Generator | None],
+    *,
+    in_process: bool = False,
 ) -> DataLoader[Any]:
     """The user's training loader over ``rows`` of its data set; all other settings are kept.
 
@@ -159,6 +169,7 @@ def subset_loader(
         loader: A loader that ``check_plain`` let pass.
         rows: The rows to train on.
         clone: Gives the generator that stands in for one of the user's.
+        in_process: Leave out worker processes.
 
     Raises:
         UnsupportedDataError: The sampler cannot be carried over to a subset.
@@ -171,7 +182,7 @@ def subset_loader(
             f"drop_last=True with batch_size={loader.batch_size} leaves no batch of {n_drawn} examples "
             f"(a subset of {len(rows)}); set drop_last=False or a smaller batch"
         )
-    return _rebuild(loader, dataset, sampler, clone(loader.generator))
+    return _rebuild(loader, dataset, sampler, clone(loader.generator), **(_IN_PROCESS if in_process else {}))
 
 
 def warn_of_a_batch_of_one(loader: DataLoader[Any], subset: DataLoader[Any]) -> None:

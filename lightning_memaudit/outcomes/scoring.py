@@ -23,6 +23,7 @@ __all__ = [
     "Binary",
     "ExampleScores",
     "Multiclass",
+    "ScoreColumns",
     "ScoreFunction",
     "Sequence",
     "SplitScores",
@@ -263,30 +264,52 @@ def score_split(
         UnsupportedDataError: A collate dropped or added samples, or the score function returned something else.
     """
     n_examples, batch_size = len(loader.dataset), loader.batch_size or 1  # type: ignore[arg-type]
-    columns: dict[str, list[npt.NDArray[Any]]] = {"correct": [], "margin": [], "loss": [], "prediction": []}
+    columns = ScoreColumns(split)
     modes = [(module, module.training) for module in pl_module.modules()]
     pl_module.eval()
     try:
         with torch.no_grad():
             for i, batch in enumerate(loader):
-                expected = min(batch_size, n_examples - i * batch_size)
-                scores = score_fn(pl_module, transfer(batch))
-                for name, values in _checked(scores, expected, split).items():
-                    columns[name].append(values)
+                columns.add(score_fn(pl_module, transfer(batch)), min(batch_size, n_examples - i * batch_size))
     finally:
         for module, mode in modes:
             module.training = mode
-    whole = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()}
-    correct = whole["correct"]
-    if correct.dtype != bool and bool(np.isin(correct, (0, 1)).all()) and not isinstance(score_fn, Sequence):
-        correct = correct.astype(bool)
-    with np.errstate(over="ignore"):  # a diverged model: infinite is what it is
-        return SplitScores(
-            correct=correct if correct.dtype == bool else correct.astype(np.float32),
-            margin=whole["margin"].astype(np.float32),
-            loss=whole["loss"].astype(np.float32),
-            prediction=whole["prediction"].astype(np.int32),
-        )
+    return columns.finish(whole_numbers=not isinstance(score_fn, Sequence))
+
+
+class ScoreColumns:
+    """Gathers the scores of one model on a split, batch by batch.
+
+    Args:
+        split: The name of the split, for messages.
+    """
+
+    def __init__(self, split: str) -> None:
+        self._split = split
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {"correct": [], "margin": [], "loss": [], "prediction": []}
+
+    def add(self, scores: ExampleScores, expected: int) -> None:
+        """Add a batch of ``expected`` examples.
+
+        Raises:
+            UnsupportedDataError: A collate dropped or added samples, or the score function returned something else.
+        """
+        for name, values in _checked(scores, expected, self._split).items():
+            self._parts[name].append(values)
+
+    def finish(self, *, whole_numbers: bool) -> SplitScores:
+        """All of them; ``correct`` is boolean where it is 0 or 1 everywhere and ``whole_numbers`` allows it."""
+        whole = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in self._parts.items()}
+        correct = whole["correct"]
+        if correct.dtype != bool and whole_numbers and bool(np.isin(correct, (0, 1)).all()):
+            correct = correct.astype(bool)
+        with np.errstate(over="ignore"):  # a diverged model: infinite is what it is
+            return SplitScores(
+                correct=correct if correct.dtype == bool else correct.astype(np.float32),
+                margin=whole["margin"].astype(np.float32),
+                loss=whole["loss"].astype(np.float32),
+                prediction=whole["prediction"].astype(np.int32),
+            )
 
 
 def _checked(scores: ExampleScores, expected: int, split: str) -> dict[str, npt.NDArray[Any]]:

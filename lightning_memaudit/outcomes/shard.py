@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.exceptions import CorruptShardError
 from lightning_memaudit.outcomes.scoring import SplitScores
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+
+    from lightning_memaudit.data.plan import SubsetPlan
 
 __all__ = ["Shard"]
 
@@ -44,6 +47,14 @@ class Shard:
     wall_seconds: float
     splits: Mapping[str, SplitScores]
     digests: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_model(
+        cls, plan: SubsetPlan, model_id: int, splits: Mapping[str, SplitScores], *, wall_seconds: float
+    ) -> Shard:
+        """The shard of a model of a plan."""
+        checksum = mask_checksum(plan.mask(model_id))
+        return cls(model_id, plan.digest, checksum, plan.model_seed(model_id), wall_seconds, splits)
 
     def to_bytes(self) -> bytes:
         """The content of ``outcomes/<arm>/<model_id>.npz``."""

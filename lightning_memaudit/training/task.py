@@ -22,6 +22,7 @@ from lightning_memaudit.exceptions import ConfigurationError, MemauditError, Tra
 from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
 from lightning_memaudit.outcomes.identity import fixed_weights_digest
 from lightning_memaudit.outcomes.scoring import find_score_function
+from lightning_memaudit.training.loops.in_memory import InMemoryLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.factories import TrainerRecipe
+    from lightning_memaudit.training.memory import InMemoryData
 
-__all__ = ["Population", "Recipe", "first_model", "probe", "silenced", "train_model"]
+__all__ = ["Population", "Recipe", "first_model", "fit", "one_model", "probe", "silenced", "train_model"]
 
 _LIGHTNING_LOGGERS = (
     "lightning",
@@ -148,8 +150,8 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
     """
     first = first_model(plan)
     recorder = _recorder(population, plan, store, treatment="baseline", notes=notes)
-    with _one_model(first):
-        trainer = _fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder)], validate=True)
+    with one_model(first):
+        trainer = fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder)], validate=True)
     population.validate = _monitors_validation(trainer)
     return _planned_batches(trainer)
 
@@ -168,6 +170,7 @@ def train_model(
     treatment: str = "baseline",
     notes: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
+    data: InMemoryData | None = None,
 ) -> Trainer:
     """Train and score one model and write its shard.
 
@@ -179,14 +182,23 @@ def train_model(
         treatment: The arm of the shard.
         notes: For the manifest.
         callbacks: Attached besides the user's own.
+        data: The examples in memory; with them the model is trained by ``InMemoryLoop``.
 
     Raises:
         TrainingError: The user's code failed; what is stored is kept.
         KeyboardInterrupt: Ctrl-C.
     """
-    recorder = _recorder(population, plan, store, treatment=treatment, notes=notes)
-    with _one_model(model_id):
-        return _fit(population, plan, model_id, [*callbacks, recorder], validate=population.validate)
+    recorder = _recorder(population, plan, store, treatment=treatment, notes=notes, data=data)
+    loop = [] if data is None else [InMemoryLoop(data.train)]
+    with one_model(model_id):
+        return fit(
+            population,
+            plan,
+            model_id,
+            [*callbacks, recorder, *loop],
+            validate=population.validate,
+            in_process=data is not None,
+        )
 
 
 @contextmanager
@@ -207,7 +219,13 @@ def silenced() -> Iterator[None]:
 
 
 def _recorder(
-    population: Population, plan: SubsetPlan, store: OutcomeStore, *, treatment: str, notes: Sequence[str]
+    population: Population,
+    plan: SubsetPlan,
+    store: OutcomeStore,
+    *,
+    treatment: str,
+    notes: Sequence[str],
+    data: InMemoryData | None = None,
 ) -> OutcomeRecorder:
     return OutcomeRecorder(
         store,
@@ -215,22 +233,40 @@ def _recorder(
         splits=population.recipe.splits,
         treatment=treatment,
         examples=population.examples(plan.units),
+        loaders=None if data is None else data.scoring,
         initial_weights=population.initial_weights,
         executor=population.recipe.executor,
         notes=notes,
     )
 
 
-def _fit(
-    population: Population, plan: SubsetPlan, model_id: int, callbacks: list[Callback], *, validate: bool
+def fit(
+    population: Population,
+    plan: SubsetPlan,
+    model_id: int,
+    callbacks: list[Callback],
+    *,
+    validate: bool,
+    in_process: bool = False,
 ) -> Trainer:
+    """Fit one model; whatever the user's code or a callback raises comes out.
+
+    Args:
+        population: Shared by all models in this process.
+        plan: The subset plan.
+        model_id: Which model.
+        callbacks: Attached besides the user's own.
+        validate: Whether the Trainer validates as its arguments say; else not at all.
+        in_process: Leave out the worker processes of the training loader.
+    """
     handler = signal.getsignal(signal.SIGINT)
     with preserved_randomness(), silenced():
         trainer = population.recipe.trainer.make(extra=callbacks, validate=validate)
         seed_everything(plan.model_seed(model_id), verbose=False)
         pl_module = population.recipe.model()
+        datamodule = SubsetDataModule(population.source, plan, model_id)
         try:
-            trainer.fit(pl_module, datamodule=SubsetDataModule(population.source, plan, model_id))
+            trainer.fit(pl_module, datamodule=datamodule.in_process() if in_process else datamodule)
         except StoppedAfterFirstBatch:
             if not any(isinstance(callback, StopAfterFirstBatch) for callback in callbacks):
                 raise
@@ -245,7 +281,7 @@ def _fit(
 
 
 @contextmanager
-def _one_model(model_id: int) -> Iterator[None]:
+def one_model(model_id: int) -> Iterator[None]:
     try:
         yield
     except MemauditError:

@@ -1,0 +1,1 @@
+"""Many models at once: one LightningModule, unmodified, over stacked parameters."""

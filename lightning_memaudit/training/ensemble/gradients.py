@@ -1,0 +1,96 @@
+"""The gradients of a module's training_step for many models at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from lightning_memaudit.training.ensemble.inspection import Inspection, loss_of
+from lightning_memaudit.training.loops.in_memory import training_step_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning.pytorch import LightningModule
+
+    from lightning_memaudit.training.ensemble.stack import Stack
+
+__all__ = ["EnsembleGradients", "Traces"]
+
+_Tensors = dict[str, torch.Tensor]
+Traces = dict[tuple[torch.Size, ...], "Callable[..., _Tensors]"]
+
+
+class EnsembleGradients:
+    """Computes the gradients of K models, each on its own batch, by ``vmap`` over ``grad`` of ``training_step``.
+
+    A step that is the same computation every time is traced once for each batch size, and the trace is what runs:
+    the transformations then cost nothing per step.
+
+    Args:
+        pl_module: The module whose ``training_step`` is called; its own parameters are not used.
+        spec: How tensors make up a batch.
+        inspection: What is known of the step.
+        traces: Traces by the shapes of a batch, shared by all chunks of one process.
+    """
+
+    def __init__(
+        self, pl_module: LightningModule, spec: pytree.TreeSpec, inspection: Inspection, *, traces: Traces
+    ) -> None:
+        self._module = _TrainingStep(pl_module)
+        self._spec = spec
+        self._unused = inspection.unused
+        self._steady = inspection.steady
+        self._traces = traces
+
+    def __call__(self, stack: Stack, leaves: list[torch.Tensor], index: int) -> None:
+        """Leave the gradients in ``.grad`` of the stacked parameters; buffers are updated in place.
+
+        Args:
+            stack: The models.
+            leaves: The tensors of a batch ``[K, batch, ...]``.
+            index: Number of the batch in its epoch.
+        """
+        used = {name: parameter for name, parameter in stack.trained.items() if name not in self._unused}
+        rest = {name: parameter for name, parameter in stack.trained.items() if name in self._unused} | stack.fixed
+        arguments = (_detached(used), _detached(rest), stack.buffers, leaves)
+        if self._steady:
+            shapes = tuple(leaf.shape for leaf in leaves)
+            if shapes not in self._traces:
+                buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
+                state = torch.get_rng_state()
+                self._traces[shapes] = make_fx(self._function(0))(*arguments[:2], buffers, leaves)
+                torch.set_rng_state(state)
+            gradients = self._traces[shapes](*arguments)
+        else:
+            gradients = self._function(index)(*arguments)
+        for name, parameter in used.items():
+            parameter.grad = gradients[name]
+
+    def _function(self, index: int) -> Callable[..., _Tensors]:
+        def loss(used: _Tensors, rest: _Tensors, buffers: _Tensors, leaves: list[torch.Tensor]) -> torch.Tensor:
+            batch = pytree.tree_unflatten(leaves, self._spec)
+            tensors = {f"pl_module.{name}": tensor for name, tensor in (used | rest | buffers).items()}
+            return loss_of(functional_call(self._module, tensors, (batch, index)))
+
+        return vmap(grad(loss), randomness="different")
+
+
+class _TrainingStep(nn.Module):
+    """Lets ``functional_call`` run ``training_step`` while the user's module keeps its class."""
+
+    def __init__(self, pl_module: LightningModule) -> None:
+        super().__init__()
+        self.pl_module = pl_module
+
+    def forward(self, batch: Any, index: int) -> Any:
+        return training_step_of(self.pl_module)(batch, index)
+
+
+def _detached(tensors: Any) -> _Tensors:
+    return {name: tensor.detach() for name, tensor in tensors.items()}

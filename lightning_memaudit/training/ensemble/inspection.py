@@ -1,0 +1,175 @@
+"""What one training step of one model tells about training many at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torchmetrics import Metric, MetricCollection
+
+from lightning_memaudit.training.loops.honoured import NotHonoured
+from lightning_memaudit.training.loops.in_memory import training_step_of, without_logging
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+
+__all__ = ["Inspection", "inspect_step", "loss_of", "without_dropout", "without_metrics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a training step does besides its loss.
+
+    Attributes:
+        unused: Parameters that get no gradient, which an optimizer leaves alone.
+        activation_bytes: What one model keeps for its backward pass.
+        draws_random: Whether it draws random numbers (dropout).
+        steady: Whether it is the same computation at every step: it looks neither at the batch number nor at the
+            Trainer (epoch, step), and changes no attribute of the module.
+    """
+
+    unused: frozenset[str]
+    activation_bytes: int
+    draws_random: bool
+    steady: bool
+
+
+def inspect_step(pl_module: LightningModule, batch: Any) -> Inspection:
+    """Take one training step with a module that is used for nothing else.
+
+    Args:
+        pl_module: A fresh module, attached to a Trainer and in training mode.
+        batch: Any batch.
+
+    Raises:
+        NotHonoured: Training keeps something between steps that stacked models would get wrong.
+    """
+    kept = 0
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with without_logging(pl_module), without_metrics(pl_module):
+        before, state = _attributes(pl_module), _random_state()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = loss_of(training_step_of(pl_module)(batch, 0))
+        draws_random = _random_state() != state
+        loss.backward()
+        changed = _changes(before, _attributes(pl_module))
+        if held := [name for name, value in changed.items() if not isinstance(value, bool | int | float | str)]:
+            raise NotHonoured(f"training_step, which changes the attribute {held[0]}")
+        unused = {name for name, p in pl_module.named_parameters() if p.requires_grad and p.grad is None}
+        steady = not changed and _is_steady(pl_module, batch)
+    return Inspection(frozenset(unused), kept, draws_random, steady)
+
+
+def loss_of(output: Any) -> torch.Tensor:
+    """The loss in what ``training_step`` returned.
+
+    Raises:
+        NotHonoured: It is no scalar tensor.
+    """
+    loss = output["loss"] if isinstance(output, Mapping) and "loss" in output else output
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        raise NotHonoured("training_step, which returns no scalar loss")
+    return loss
+
+
+@contextmanager
+def without_metrics(pl_module: nn.Module) -> Iterator[None]:
+    """Metrics in ``training_step`` count nothing: they do not change training, and cannot count several models."""
+    metrics = [module for module in pl_module.modules() if isinstance(module, Metric | MetricCollection)]
+    before = [dict(vars(metric)) for metric in metrics]
+    for metric in metrics:
+        answer: Any = {} if isinstance(metric, MetricCollection) else torch.zeros(())
+        vars(metric).update(forward=_constant(answer), update=_constant(None), compute=_constant(answer))
+    try:
+        yield
+    finally:
+        for metric, attributes in zip(metrics, before, strict=True):
+            for name in ("forward", "update", "compute"):
+                vars(metric).pop(name)
+                vars(metric).update({name: attributes[name]} if name in attributes else {})
+
+
+def without_dropout(pl_module: LightningModule) -> LightningModule:
+    """The module with every dropout layer at probability 0."""
+    for module in pl_module.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    return pl_module
+
+
+def _constant(value: Any) -> Callable[..., Any]:
+    return lambda *args, **kwargs: value
+
+
+def _is_steady(pl_module: LightningModule, batch: Any) -> bool:
+    trainer = pl_module._trainer
+    pl_module._trainer = _Watched()  # type: ignore[assignment]
+    try:
+        training_step_of(pl_module)(batch, _Watched())  # type: ignore[arg-type]
+    except _UsedError:
+        return False
+    finally:
+        pl_module._trainer = trainer
+    return True
+
+
+class _UsedError(Exception):
+    pass
+
+
+def _raise(*args: Any, **kwargs: Any) -> Any:
+    raise _UsedError
+
+
+class _Watched:
+    """Stands for the batch number or the Trainer, and raises when it is used for anything."""
+
+    __getattr__ = __bool__ = __index__ = __int__ = __float__ = __eq__ = __ne__ = __hash__ = _raise  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _raise
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _raise
+    __str__ = __repr__ = __format__ = _raise
+
+
+_Attributes = dict[str, Any]
+
+
+def _attributes(root: nn.Module) -> _Attributes:
+    held = {}
+    for prefix, module in root.named_modules():
+        for name, value in vars(module).items():
+            if name not in {"_parameters", "_buffers", "_modules", "_trainer", "training"}:
+                held[f"{prefix}.{name}".lstrip(".")] = _version(value)
+    return held
+
+
+def _version(value: Any) -> Any:
+    """Something that is equal as long as ``value`` is not changed."""
+    if isinstance(value, torch.Tensor):
+        return id(value), value._version
+    if isinstance(value, list | dict | set | tuple):
+        return type(value), id(value), len(value)
+    return value
+
+
+def _changes(before: _Attributes, after: _Attributes) -> dict[str, Any]:
+    return {name: value for name, value in after.items() if name not in before or not _unchanged(before[name], value)}
+
+
+def _unchanged(old: Any, new: Any) -> bool:
+    return old is new or (type(old) is type(new) and isinstance(new, bool | int | float | str | tuple) and old == new)
+
+
+def _random_state() -> tuple[Any, ...]:
+    _, key, position, *_ = np.random.get_state(legacy=True)  # noqa: NPY002 - users' code draws from it
+    return torch.get_rng_state().numpy().tobytes(), key.tobytes(), position, random.getstate()

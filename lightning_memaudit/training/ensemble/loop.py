@@ -1,0 +1,165 @@
+"""Trains a chunk of models at once, each on its own subset in its own order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lightning_memaudit.data.rows import TensorRows
+from lightning_memaudit.training.ensemble.gradients import EnsembleGradients
+from lightning_memaudit.training.ensemble.inspection import inspect_step, without_metrics
+from lightning_memaudit.training.ensemble.optimizers import clip_per_model, step_stacked
+from lightning_memaudit.training.ensemble.stack import Stack
+from lightning_memaudit.training.loops.honoured import (
+    CALLED_HOOKS,
+    InternalCallback,
+    NotHonoured,
+    StoppedEarly,
+    not_honoured,
+    overridden_transfer_hooks,
+)
+from lightning_memaudit.training.loops.in_memory import (
+    finished_epoch,
+    finished_step,
+    step_schedulers,
+    training_is_done,
+    without_logging,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning.pytorch import LightningModule, Trainer
+
+    from lightning_memaudit.data.rows import Rows
+    from lightning_memaudit.data.schedule import EpochOrder
+    from lightning_memaudit.training.ensemble.inspection import Inspection
+
+__all__ = ["EnsembleLoop", "Known", "Member"]
+
+_HOOKS_OF_ONE_MODEL = (*CALLED_HOOKS, "setup", "configure_model", "on_fit_start", "on_train_end", "on_fit_end")
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One model of a chunk before training.
+
+    Attributes:
+        module: The freshly built module.
+        order: Draws its batches.
+        random_state: Its own random numbers, from which the next epoch is drawn.
+    """
+
+    module: LightningModule
+    order: EpochOrder
+    random_state: torch.Tensor
+
+    def draw(self, epoch: int) -> torch.Tensor:
+        """The rows of one epoch."""
+        torch.set_rng_state(self.random_state)
+        if epoch:
+            self.order.start_epoch()
+        drawn = self.order.draw()
+        self.random_state = torch.get_rng_state()
+        return drawn
+
+
+@dataclass(slots=True)
+class Known:
+    """What one chunk learns for those that follow in the same process.
+
+    Attributes:
+        inspection: Of the training step.
+        traces: Traced training steps by the shapes of their batches.
+    """
+
+    inspection: Inspection | None = None
+    traces: dict[Any, Any] = field(default_factory=dict)
+
+
+class EnsembleLoop(InternalCallback):
+    """Takes the place of the Trainer's loop, for a chunk of models of which the Trainer holds one.
+
+    The Trainer sets up the optimizer and schedulers of that one; its optimizer is then given the stacked parameters of
+    all. ``stack`` holds the trained models when the fit is over.
+
+    Args:
+        rows: All training examples.
+        members: The models of the chunk.
+        spare: One more module, for a step that is only looked at.
+        known: What earlier chunks found out; it is added to.
+        n_steps: Stop after so many steps; None trains to the end.
+
+    Raises:
+        NotHonoured: Out of ``Trainer.fit``: the module or the Trainer uses what this loop does not do.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        members: Sequence[Member],
+        *,
+        spare: LightningModule,
+        known: Known,
+        n_steps: int | None = None,
+    ) -> None:
+        self.rows = rows
+        self.members = members
+        self.spare = spare
+        self.known = known
+        self.n_steps = n_steps
+        self.stack: Stack | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train the chunk, and leave the Trainer with nothing to do."""
+        if reason := not_honoured(trainer, pl_module) or _not_stackable(trainer, pl_module, self.members):
+            raise NotHonoured(reason)
+        device = trainer.strategy.root_device
+        rows = self.rows.to(device)
+        if not isinstance(rows, TensorRows):
+            raise NotHonoured("a collate_fn whose batches are not rows of stacked tensors")
+        batch_size, n_batches = self.members[0].order.batch_size, int(trainer.num_training_batches)
+        if self.known.inspection is None:
+            self.spare.trainer = trainer
+            self.known.inspection = inspect_step(
+                self.spare.to(device).train(), rows.batch(torch.arange(min(batch_size, len(rows)), device=device))
+            )
+        stack = Stack.of([member.module for member in self.members], device)
+        gradients = EnsembleGradients(pl_module, rows.spec, self.known.inspection, traces=self.known.traces)
+        optimizer = trainer.optimizers[0]
+        step_stacked(optimizer, pl_module, stack)
+        optimized = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        pl_module.train()
+        with without_logging(pl_module), without_metrics(pl_module):
+            while not self._done(trainer):
+                drawn = torch.stack([member.draw(trainer.current_epoch) for member in self.members]).to(device)
+                for index, indices in enumerate(drawn.split(batch_size, dim=1)[:n_batches]):
+                    gradients(stack, [leaf[indices] for leaf in rows.leaves], index)
+                    clip_per_model(optimized, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+                    optimizer.step()
+                    finished_step(trainer)
+                    step_schedulers(trainer, "step", index)
+                    if index + 1 == n_batches:
+                        step_schedulers(trainer, "epoch", trainer.current_epoch)
+                    if self._done(trainer):
+                        break
+                finished_epoch(trainer)
+        self.stack = stack
+        if self.n_steps is not None:
+            raise StoppedEarly
+
+    def _done(self, trainer: Trainer) -> bool:
+        return training_is_done(trainer) or (self.n_steps is not None and trainer.global_step >= self.n_steps)
+
+
+def _not_stackable(trainer: Trainer, pl_module: LightningModule, members: Sequence[Member]) -> str | None:
+    hooks = [hook for hook in _HOOKS_OF_ONE_MODEL if is_overridden(hook, pl_module)]
+    hooks += overridden_transfer_hooks(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+    if hooks:
+        return f"the hook {hooks[0]}, which is written for one model"
+    if len({len(member.order) for member in members}) != 1:
+        return "subsets of different sizes"
+    return None

@@ -1,0 +1,89 @@
+"""The parameters and buffers of several modules, stacked along a first dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from lightning_memaudit.training.loops.honoured import NotHonoured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Stack"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """K modules of one architecture.
+
+    Attributes:
+        parameters: By name, ``[K, ...]``; those that are trained are leaves that an optimizer can step.
+        buffers: By name, ``[K, ...]``.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    buffers: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module], device: torch.device) -> Stack:
+        """Stack copies of the parameters and buffers of ``modules``.
+
+        Raises:
+            NotHonoured: They are not all of one architecture.
+        """
+        first = modules[0]
+        expected = {name: (tensor.shape, tensor.dtype) for name, tensor in first.state_dict().items()}
+        for module in modules[1:]:
+            if {name: (tensor.shape, tensor.dtype) for name, tensor in module.state_dict().items()} != expected:
+                raise NotHonoured("models of different shapes")
+        _check_loose_tensors(modules)
+        parameters = {
+            name: nn.Parameter(
+                torch.stack([module.get_parameter(name).detach() for module in modules]).to(device),
+                requires_grad=parameter.requires_grad,
+            )
+            for name, parameter in first.named_parameters()
+        }
+        buffers = {
+            name: torch.stack([module.get_buffer(name).detach() for module in modules]).to(device)
+            for name, _ in first.named_buffers()
+        }
+        return cls(parameters, buffers)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parameters.values())))
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that have gradients."""
+        return {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
+
+    @property
+    def fixed(self) -> dict[str, torch.Tensor]:
+        """The parameters that have none."""
+        return {
+            name: parameter.detach() for name, parameter in self.parameters.items() if not parameter.requires_grad
+        }
+
+    def member(self, index: int) -> dict[str, torch.Tensor]:
+        """Parameters and buffers of one module, by name."""
+        return {name: tensor[index].detach() for name, tensor in (self.parameters | self.buffers).items()}
+
+
+def _check_loose_tensors(modules: Sequence[nn.Module]) -> None:
+    """Tensors that are neither parameters nor buffers cannot be stacked, so that they must be the same in all."""
+    first, *others = [dict(_loose_tensors(module)) for module in modules]
+    for other in others:
+        if odd := [name for name, tensor in first.items() if name not in other or not torch.equal(tensor, other[name])]:
+            raise NotHonoured(f"the attribute {odd[0]}, a tensor that differs between models and is no buffer")
+
+
+def _loose_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for prefix, module in root.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}.{name}".lstrip("."), value

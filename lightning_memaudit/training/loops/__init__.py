@@ -1,0 +1,1 @@
+"""Training loops of our own, inside a Trainer that is set up as always."""

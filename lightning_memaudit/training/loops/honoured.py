@@ -1,0 +1,88 @@
+"""Which Trainers and modules a loop of our own trains exactly as Lightning's would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
+from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
+from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+__all__ = ["CALLED_HOOKS", "InternalCallback", "NotHonoured", "StoppedEarly", "not_honoured", "overridden_transfer_hooks"]
+
+CALLED_HOOKS = (
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "on_train_epoch_end",
+)
+_TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+_HOOKS_NOT_CALLED = (
+    "on_train_start",
+    "backward",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "configure_gradient_clipping",
+    "clip_gradients",
+    "lr_scheduler_step",
+)
+
+
+class NotHonoured(Exception):  # noqa: N818 - a signal to take the plain Trainer, not an error
+    """Raised by a loop of ours when the module or the Trainer uses something that it does not do."""
+
+
+class StoppedEarly(Exception):  # noqa: N818 - a signal, not an error
+    """Raised out of ``Trainer.fit`` after as many steps as were asked for."""
+
+
+class InternalCallback(Callback):
+    """A callback of ours, which goes with any loop."""
+
+
+_OURS = (*PASSIVE_CALLBACKS, OutcomeRecorder, StopAfterFirstBatch, InternalCallback)
+
+
+def not_honoured(trainer: Trainer, pl_module: LightningModule) -> str | None:
+    """What in a Trainer that is set up for a fit, or in its module, a loop of ours does not do; None if nothing.
+
+    Args:
+        trainer: A Trainer whose optimizers are configured.
+        pl_module: Its module.
+    """
+    foreign = [type(callback).__name__ for callback in trainer.callbacks if not isinstance(callback, _OURS)]  # type: ignore[attr-defined]
+    hooks = [hook for hook in _HOOKS_NOT_CALLED if is_overridden(hook, pl_module)]
+    plateau = any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
+    facts = {
+        "manual optimization": not pl_module.automatic_optimization,
+        f"the hook {', '.join(hooks)}": bool(hooks),
+        f"the callback {', '.join(foreign)}": bool(foreign),
+        f"{len(trainer.optimizers)} optimizers": len(trainer.optimizers) != 1,
+        f"strategy {type(trainer.strategy).__name__}": type(trainer.strategy) is not SingleDeviceStrategy,
+        f"accumulate_grad_batches={trainer.accumulate_grad_batches}": trainer.accumulate_grad_batches != 1,
+        f"precision={trainer.precision!r}": trainer.precision != "32-true",
+        "a scheduler that monitors a metric": plateau,
+        "validation during training": trainer.enable_validation,
+        "a logger": bool(trainer.loggers),
+        "reload_dataloaders_every_n_epochs": bool(trainer.reload_dataloaders_every_n_epochs),  # type: ignore[attr-defined]
+        "detect_anomaly": bool(trainer._detect_anomaly),
+        "no end (max_epochs=-1)": trainer.max_epochs == -1 and trainer.max_steps == -1,
+        "training data of no fixed length": trainer.num_training_batches == float("inf"),
+    }
+    return next((what for what, present in facts.items() if present), None)
+
+
+def overridden_transfer_hooks(pl_module: LightningModule, datamodule: LightningDataModule) -> list[str]:
+    """The batch transfer hooks that the user's module or data module brings."""
+    return [hook for hook in _TRANSFER_HOOKS if is_overridden(hook, pl_module) or is_overridden(hook, datamodule)]
