@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
 
     from lightning_memaudit.outcomes.examples import Groups
+    from lightning_memaudit.training.executors import Executor, ExecutorName
 
 __all__ = ["Audit"]
 
@@ -61,7 +62,8 @@ class Audit:
         groups: Groupings by name: ``{"race": "race", "digit": "label"}``.
         score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or ``f(pl_module, batch) ->
             ExampleScores``.
-        executor: ``"auto"`` or ``"sequential"``.
+        executor: ``"auto"`` takes the fastest that is right for the model, by a short trial; ``"trainer"``,
+            ``"sequential"``, ``"ensemble"``, ``"process"``, ``"ray"``, or one of ``training.executors`` with options.
         splits: Splits to score; None takes every one there is.
         eval_dataset: Training examples without random transforms, or a callable that takes the data module.
         train_loader_factory: ``f(dataset) -> DataLoader`` for training loaders that cannot be rebuilt.
@@ -97,7 +99,7 @@ class Audit:
         store: OutcomeStore | str | os.PathLike[str] = "memaudit",
         groups: Groups | None = None,
         score_fn: Any = "multiclass",
-        executor: str = "auto",
+        executor: Executor | ExecutorName | str = "auto",
         splits: Sequence[str] | None = None,
         eval_dataset: Dataset[Any] | Callable[[LightningDataModule], Dataset[Any]] | None = None,
         train_loader_factory: Callable[[Dataset[Any]], DataLoader[Any]] | None = None,
@@ -121,6 +123,7 @@ class Audit:
             groups=groups,
             eval_dataset=eval_dataset,
             train_loader_factory=train_loader_factory,
+            executor=self._executor.name,
         )
         self._design: dict[str, Any] = {
             "subset_fraction": subset_fraction,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightning.pytorch.callbacks import (
+    Callback,
     Checkpoint,
     DeviceStatsMonitor,
     LearningRateMonitor,
@@ -14,11 +15,17 @@ from lightning.pytorch.callbacks import (
 
 from lightning_memaudit.callbacks.step_timer import StepTimer
 
-__all__ = ["PASSIVE_CALLBACKS"]
+__all__ = ["PASSIVE_CALLBACKS", "InternalCallback"]
+
+
+class InternalCallback(Callback):
+    """A callback of this package that changes how a model is trained and not what it learns."""
+
 
 PASSIVE_CALLBACKS = (
     Checkpoint,
     DeviceStatsMonitor,
+    InternalCallback,
     LearningRateMonitor,
     ModelSummary,
     OnExceptionCheckpoint,

@@ -174,7 +174,15 @@ class SubsetDataModule(LightningDataModule):
         return twin
 
 
-_OWN = frozenset(vars(SubsetDataModule)) | {"source", "plan", "model_id", "indices", "_owns_source", "_generators", "_in_process"}
+_OWN = frozenset(vars(SubsetDataModule)) | {
+    "source",
+    "plan",
+    "model_id",
+    "indices",
+    "_owns_source",
+    "_generators",
+    "_in_process",
+}
 
 
 def _blank() -> SubsetDataModule:

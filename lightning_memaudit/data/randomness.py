@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["preserved_randomness", "seeded"]
+__all__ = ["preserved_randomness", "random_state", "seeded"]
 
 _SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 
@@ -48,3 +48,9 @@ def seeded(seed: int) -> Iterator[None]:
         else:
             torch.default_generator.manual_seed(seed)  # without the stack that torch keeps for a CUDA yet to come
         yield
+
+
+def random_state() -> tuple[Any, ...]:
+    """Every global random state, to be compared: two are equal when nothing was drawn in between."""
+    _, key, position, *gauss = cast("tuple[Any, ...]", np.random.get_state(legacy=True))  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), key.tobytes(), position, *gauss, random.getstate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from lightning_memaudit.data.randomness import seeded
+from lightning_memaudit.data.randomness import random_state, seeded
 from lightning_memaudit.exceptions import UnsupportedDataError
 
 if TYPE_CHECKING:
@@ -20,7 +19,15 @@ if TYPE_CHECKING:
 
     from torch.utils.data import DataLoader
 
-__all__ = ["CollatedRows", "InMemoryLoader", "NotInMemoryError", "Rows", "TensorRows", "available_memory", "materialise"]
+__all__ = [
+    "CollatedRows",
+    "InMemoryLoader",
+    "NotInMemoryError",
+    "Rows",
+    "TensorRows",
+    "available_memory",
+    "materialise",
+]
 
 _SAMPLE = 64  # rows that tell how much memory all of them take
 _READ_TWICE = 256
@@ -125,7 +132,7 @@ class InMemoryLoader:
         return range(len(self.rows))
 
     def __iter__(self) -> Iterator[Any]:
-        for indices in torch.arange(len(self.rows)).split(self.batch_size):
+        for indices in torch.split(torch.arange(len(self.rows)), self.batch_size):
             yield self.rows.batch(indices)
 
 
@@ -148,7 +155,7 @@ def materialise(loader: DataLoader[Any], *, seed: int, limit: float | None = Non
     n_examples = len(loader.dataset)  # type: ignore[arg-type]
     collate = loader.collate_fn
     with seeded(seed):
-        before = _random_state()
+        before = random_state()
         head = _fetch(loader, range(min(_SAMPLE, n_examples)))
         needed = _bytes(head) / len(head) * n_examples
         if needed > allowed:
@@ -158,12 +165,12 @@ def materialise(loader: DataLoader[Any], *, seed: int, limit: float | None = Non
         samples = _fetch(loader, range(n_examples))
         again = np.unique(np.linspace(0, n_examples - 1, min(_READ_TWICE, n_examples)).astype(int)).tolist()
         repeated = _fetch(loader, again)
-        if _random_state() != before or not _equal([samples[i] for i in again], repeated):
+        if random_state() != before or not _equal([samples[i] for i in again], repeated):
             raise NotInMemoryError("reading the data set draws random numbers (augmentation), anew in every epoch")
         rows = _stacked(samples, collate)
         if rows is not None and _gathers(rows, samples, collate, loader.batch_size or 1):
             return rows
-        if _random_state() != before:
+        if random_state() != before:
             raise NotInMemoryError("collate_fn draws random numbers, anew in every epoch")
     return CollatedRows(samples, collate)
 
@@ -181,11 +188,6 @@ def _fetch(loader: DataLoader[Any], indices: Sequence[int]) -> list[Any]:
     if getattr(dataset, "__getitems__", None):
         return list(dataset.__getitems__(list(indices)))
     return [dataset[i] for i in indices]
-
-
-def _random_state() -> tuple[Any, ...]:
-    _, key, position, *gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - users' code draws from it
-    return torch.get_rng_state().numpy().tobytes(), key.tobytes(), position, *gauss, random.getstate()
 
 
 def _stacked(samples: list[Any], collate: Callable[[list[Any]], Any]) -> TensorRows | None:

@@ -48,7 +48,7 @@ class EpochOrder:
         self._started = True
 
     def draw(self) -> torch.Tensor:
-        """The rows of one epoch, int64[n], in the order in which they are drawn; ``batch_size`` of them make a batch."""
+        """The rows of one epoch in the order of drawing, int64[n]; ``batch_size`` of them make a batch."""
         positions = self._positions()
         if self._loader.drop_last:
             positions = positions[: len(positions) // self.batch_size * self.batch_size]

@@ -53,6 +53,7 @@ class Manifest:
         executor: The executor that was chosen first.
         notes: What a reader of the report must know, such as Trainer arguments that were left out.
         versions: Libraries and Python of the first writer.
+        execution: How models are trained (engine, models at once, why), once it was decided; no part of the identity.
         schema: Version of the format.
     """
 
@@ -61,6 +62,7 @@ class Manifest:
     executor: str = "sequential"
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    execution: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -95,6 +97,7 @@ class Manifest:
                     state["executor"],
                     tuple(state["notes"]),
                     state["versions"],
+                    state.get("execution", {}),
                 )
                 if manifest.digests != state["digests"]:
                     raise ValueError("its content does not match its digests")

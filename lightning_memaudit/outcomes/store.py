@@ -137,6 +137,12 @@ class OutcomeStore:
         self.manifest.check(manifest, url=self.url)
         return self.manifest
 
+    def record_execution(self, execution: Mapping[str, Any]) -> None:
+        """Keep in the manifest how models are trained; what the store was made for stays as it is."""
+        if self.manifest.execution != execution:
+            self._manifest = replace(self.manifest, execution=dict(execution))
+            self.storage.write(_MANIFEST, self._manifest.to_json())
+
     def write_examples(self, split: str, examples: Examples) -> None:
         """Record what is known of the examples of a split.
 

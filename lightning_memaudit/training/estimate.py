@@ -84,7 +84,7 @@ def _timed(population: Population, plan: SubsetPlan) -> tuple[float, str]:
     scratch = OutcomeStore("memory://memaudit-estimate")
     scratch.storage.clear()
     try:
-        n_batches = probe(population, plan, scratch)
+        n_batches = probe(population, plan, scratch).batches
         timer = StepTimer(_STEPS)
         started = time.perf_counter()
         train_model(population, plan, first_model(plan), scratch, callbacks=[timer])

@@ -17,7 +17,7 @@ from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
 from lightning_memaudit.data.source import check_datamodule
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 
-__all__ = ["Init", "TrainerRecipe", "data_factory", "model_factory", "trainer_recipe"]
+__all__ = ["Init", "TrainerRecipe", "as_given", "data_factory", "model_factory", "trainer_recipe"]
 
 Init = Literal["rebuild", "copy"]
 
@@ -98,6 +98,15 @@ def data_factory(data: Any) -> Callable[[], LightningDataModule]:
         check_datamodule(data)
         return partial(_same, data)
     return data  # type: ignore[no-any-return]
+
+
+def as_given(data: Callable[[], LightningDataModule]) -> Callable[[], LightningDataModule]:
+    """A data factory that gives an instance as it is now, whatever is set up in it later; others are as they are."""
+    if isinstance(data, partial) and data.func is _same:
+        twin = copy.copy(data.args[0])
+        twin.trainer = None
+        return partial(_same, twin)
+    return data
 
 
 def trainer_recipe(trainer: Mapping[str, Any] | Callable[[], Trainer] | None) -> TrainerRecipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.rows import InMemoryLoader, TensorRows
 from lightning_memaudit.exceptions import MemauditError
 from lightning_memaudit.outcomes.scoring import find_score_function
@@ -18,9 +20,8 @@ from lightning_memaudit.training.ensemble.chunk import train_chunk
 from lightning_memaudit.training.ensemble.inspection import without_dropout
 from lightning_memaudit.training.ensemble.loop import Known
 from lightning_memaudit.training.ensemble.scoring import asks_only_for_answers, score_in_turn, score_together
-from lightning_memaudit.training.loops.honoured import InternalCallback, NotHonoured, StoppedEarly
+from lightning_memaudit.training.loops.honoured import NotHonoured, StoppedEarly
 from lightning_memaudit.training.loops.in_memory import InMemoryLoop
-from lightning_memaudit.training.memory import InMemoryData
 from lightning_memaudit.training.task import fit
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.training.ensemble.stack import Stack
+    from lightning_memaudit.training.memory import InMemoryData
     from lightning_memaudit.training.task import Population
 
 __all__ = ["check_ensemble", "check_in_memory", "guard_steps"]
@@ -150,15 +152,11 @@ class _Witness(InternalCallback):
         self.weights = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def _trained(
-    population: Population, plan: SubsetPlan, model_id: int, loop: InternalCallback
-) -> tuple[_Weights, float]:
+def _trained(population: Population, plan: SubsetPlan, model_id: int, loop: InternalCallback) -> tuple[_Weights, float]:
     witness = _Witness()
     in_process = isinstance(loop, InMemoryLoop)
-    try:
+    with suppress(StoppedEarly):  # as it was asked to; a shorter training ends by itself
         fit(population, plan, model_id, [witness, loop], validate=population.validate, in_process=in_process)
-    except StoppedEarly:
-        pass  # it was asked to; a shorter training ends by itself
     return witness.weights, witness.seconds
 
 

@@ -28,8 +28,12 @@ class InMemoryData:
     scoring: Mapping[str, Any]
 
 
-def read_into_memory(population: Population) -> InMemoryData:
+def read_into_memory(population: Population, *, train: Rows | None = None) -> InMemoryData:
     """Read the training examples, and those that are scored, once.
+
+    Args:
+        population: Whose data are set up.
+        train: The training examples, where another process has read them for this one.
 
     Raises:
         NotInMemoryError: The training examples are too large, or random.
@@ -39,7 +43,7 @@ def read_into_memory(population: Population) -> InMemoryData:
     if source.train_loader_factory is not None:
         raise NotInMemoryError("train_loader_factory, whose loaders may draw and collate in their own way")
     train_loader = source.train_loader()
-    train = materialise(train_loader, seed=population.seed)
+    train = materialise(train_loader, seed=population.seed) if train is None else train
     scoring: dict[str, Any] = {}
     for split, loader in source.scoring_loaders(population.recipe.splits).items():
         same = loader.dataset is train_loader.dataset and loader.collate_fn is train_loader.collate_fn

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import seed_everything
@@ -22,6 +22,8 @@ from lightning_memaudit.exceptions import ConfigurationError, MemauditError, Tra
 from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
 from lightning_memaudit.outcomes.identity import fixed_weights_digest
 from lightning_memaudit.outcomes.scoring import find_score_function
+from lightning_memaudit.training.factories import as_given
+from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.loops.in_memory import InMemoryLoop
 
 if TYPE_CHECKING:
@@ -34,10 +36,11 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.training.choice import Decision
     from lightning_memaudit.training.factories import TrainerRecipe
     from lightning_memaudit.training.memory import InMemoryData
 
-__all__ = ["Population", "Recipe", "first_model", "fit", "one_model", "probe", "silenced", "train_model"]
+__all__ = ["Length", "Population", "Recipe", "first_model", "fit", "one_model", "probe", "silenced", "train_model"]
 
 _LIGHTNING_LOGGERS = (
     "lightning",
@@ -75,6 +78,19 @@ class Recipe:
     executor: str = "sequential"
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a model trains.
+
+    Attributes:
+        batches: In all; None where training has no end of its own.
+        batches_per_epoch: In an epoch; None where it has no fixed number.
+    """
+
+    batches: int | None
+    batches_per_epoch: int | None
+
+
 @dataclass(slots=True)
 class Population:
     """What all models of one recipe share in one process: data that were set up once, and what is known of them.
@@ -89,11 +105,15 @@ class Population:
     source: DataSource = field(init=False)
     validate: bool = field(init=False, default=True)
     initial_weights: str = field(init=False, default="")
+    length: Length = field(init=False, default_factory=lambda: Length(None, None))
+    decision: Decision | None = field(init=False, default=None)
+    _given: Recipe = field(init=False)
     _examples: dict[str, Examples] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         with seeded(self.seed):
             datamodule = self.recipe.data()
+        self._given = replace(self.recipe, data=as_given(self.recipe.data))
         self.source = DataSource(
             datamodule,
             seed=self.seed,
@@ -122,6 +142,10 @@ class Population:
                     )
         return self._examples
 
+    def as_given(self) -> Recipe:
+        """The recipe as it was before the data were set up, for another process to set them up itself."""
+        return self._given
+
     def _fixed_weights(self) -> str:
         modules = []
         for seed in (self.seed, self.seed + 1):
@@ -138,11 +162,11 @@ class Population:
         return fixed_weights_digest(first, second)
 
 
-def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str] = ()) -> int | None:
+def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str] = ()) -> Length:
     """Build the first model, open the store or refuse to mix, and take one batch through training and scoring.
 
     Returns:
-        The number of batches that a model trains on, or None where it has no end of its own.
+        How long a model trains.
 
     Raises:
         MismatchError: The store belongs to something else.
@@ -152,8 +176,10 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
     recorder = _recorder(population, plan, store, treatment="baseline", notes=notes)
     with one_model(first):
         trainer = fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder)], validate=True)
+    per_epoch = trainer.num_training_batches
     population.validate = _monitors_validation(trainer)
-    return _planned_batches(trainer)
+    population.length = Length(_planned_batches(trainer), None if per_epoch == float("inf") else int(per_epoch))
+    return population.length
 
 
 def first_model(plan: SubsetPlan) -> int:
@@ -282,9 +308,10 @@ def fit(
 
 @contextmanager
 def one_model(model_id: int) -> Iterator[None]:
+    """Say which model it was when the user's code fails."""
     try:
         yield
-    except MemauditError:
+    except (MemauditError, NotHonoured):
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,12 +41,14 @@ class TrainedChunk:
         stack: Their parameters and buffers.
         pl_module: A module of their architecture.
         seconds: Time that training took.
+        seconds_per_step: Median over the steps, of all models together.
     """
 
     model_ids: tuple[int, ...]
     stack: Stack
     pl_module: LightningModule
     seconds: float
+    seconds_per_step: float
 
 
 def train_chunk(
@@ -82,8 +85,8 @@ def train_chunk(
         template.append(trainer.lightning_module)
     except StoppedEarly:
         template.append(spare)
-    assert loop.stack is not None
-    return TrainedChunk(tuple(model_ids), loop.stack, template[0], time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return TrainedChunk(tuple(model_ids), loop.stack, template[0], seconds, median(loop.step_seconds or [0.0]))
 
 
 def score_chunk(population: Population, plan: SubsetPlan, chunk: TrainedChunk, data: InMemoryData) -> list[Shard]:

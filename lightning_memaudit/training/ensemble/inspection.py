@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 from torchmetrics import Metric, MetricCollection
 
+from lightning_memaudit.data.randomness import random_state
 from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.loops.in_memory import training_step_of, without_logging
 
@@ -58,11 +57,11 @@ def inspect_step(pl_module: LightningModule, batch: Any) -> Inspection:
         return tensor
 
     with without_logging(pl_module), without_metrics(pl_module):
-        before, state = _attributes(pl_module), _random_state()
+        before, state = _attributes(pl_module), random_state()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = loss_of(training_step_of(pl_module)(batch, 0))
-        draws_random = _random_state() != state
-        loss.backward()
+        draws_random = random_state() != state
+        torch.autograd.backward(loss)
         changed = _changes(before, _attributes(pl_module))
         if held := [name for name, value in changed.items() if not isinstance(value, bool | int | float | str)]:
             raise NotHonoured(f"training_step, which changes the attribute {held[0]}")
@@ -109,7 +108,7 @@ def without_dropout(pl_module: LightningModule) -> LightningModule:
 
 
 def _constant(value: Any) -> Callable[..., Any]:
-    return lambda *args, **kwargs: value
+    return lambda *_, **__: value
 
 
 def _is_steady(pl_module: LightningModule, batch: Any) -> bool:
@@ -128,14 +127,14 @@ class _UsedError(Exception):
     pass
 
 
-def _raise(*args: Any, **kwargs: Any) -> Any:
+def _raise(*_: Any, **__: Any) -> Any:
     raise _UsedError
 
 
 class _Watched:
     """Stands for the batch number or the Trainer, and raises when it is used for anything."""
 
-    __getattr__ = __bool__ = __index__ = __int__ = __float__ = __eq__ = __ne__ = __hash__ = _raise  # type: ignore[assignment]
+    __getattr__ = __bool__ = __index__ = __int__ = __float__ = __eq__ = __ne__ = __hash__ = _raise
     __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _raise
     __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _raise
     __str__ = __repr__ = __format__ = _raise
@@ -168,8 +167,3 @@ def _changes(before: _Attributes, after: _Attributes) -> dict[str, Any]:
 
 def _unchanged(old: Any, new: Any) -> bool:
     return old is new or (type(old) is type(new) and isinstance(new, bool | int | float | str | tuple) and old == new)
-
-
-def _random_state() -> tuple[Any, ...]:
-    _, key, position, *_ = np.random.get_state(legacy=True)  # noqa: NPY002 - users' code draws from it
-    return torch.get_rng_state().numpy().tobytes(), key.tobytes(), position, random.getstate()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.training.ensemble.gradients import EnsembleGradients
 from lightning_memaudit.training.ensemble.inspection import inspect_step, without_metrics
@@ -15,7 +17,6 @@ from lightning_memaudit.training.ensemble.optimizers import clip_per_model, step
 from lightning_memaudit.training.ensemble.stack import Stack
 from lightning_memaudit.training.loops.honoured import (
     CALLED_HOOKS,
-    InternalCallback,
     NotHonoured,
     StoppedEarly,
     not_honoured,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EnsembleLoop", "Known", "Member"]
 
+_COPIES = 6  # of the parameters: the module, the stack, gradients, two moments, and one in passing
 _HOOKS_OF_ONE_MODEL = (*CALLED_HOOKS, "setup", "configure_model", "on_fit_start", "on_train_end", "on_fit_end")
 
 
@@ -73,10 +75,12 @@ class Known:
 
     Attributes:
         inspection: Of the training step.
+        bytes_per_model: Memory that one model of a chunk takes in training, about.
         traces: Traced training steps by the shapes of their batches.
     """
 
     inspection: Inspection | None = None
+    bytes_per_model: int = 0
     traces: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -84,7 +88,7 @@ class EnsembleLoop(InternalCallback):
     """Takes the place of the Trainer's loop, for a chunk of models of which the Trainer holds one.
 
     The Trainer sets up the optimizer and schedulers of that one; its optimizer is then given the stacked parameters of
-    all. ``stack`` holds the trained models when the fit is over.
+    all. ``stack`` holds the trained models when the fit is over, and ``step_seconds`` the time that each step took.
 
     Args:
         rows: All training examples.
@@ -111,7 +115,19 @@ class EnsembleLoop(InternalCallback):
         self.spare = spare
         self.known = known
         self.n_steps = n_steps
-        self.stack: Stack | None = None
+        self._stack: Stack | None = None
+        self.step_seconds: list[float] = []
+
+    @property
+    def stack(self) -> Stack:
+        """The trained models.
+
+        Raises:
+            RuntimeError: Nothing was trained.
+        """
+        if self._stack is None:
+            raise RuntimeError("EnsembleLoop has trained nothing")
+        return self._stack
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train the chunk, and leave the Trainer with nothing to do."""
@@ -127,6 +143,8 @@ class EnsembleLoop(InternalCallback):
             self.known.inspection = inspect_step(
                 self.spare.to(device).train(), rows.batch(torch.arange(min(batch_size, len(rows)), device=device))
             )
+            parameters = sum(parameter.nbytes for parameter in pl_module.parameters())
+            self.known.bytes_per_model = _COPIES * parameters + 2 * self.known.inspection.activation_bytes
         stack = Stack.of([member.module for member in self.members], device)
         gradients = EnsembleGradients(pl_module, rows.spec, self.known.inspection, traces=self.known.traces)
         optimizer = trainer.optimizers[0]
@@ -136,7 +154,8 @@ class EnsembleLoop(InternalCallback):
         with without_logging(pl_module), without_metrics(pl_module):
             while not self._done(trainer):
                 drawn = torch.stack([member.draw(trainer.current_epoch) for member in self.members]).to(device)
-                for index, indices in enumerate(drawn.split(batch_size, dim=1)[:n_batches]):
+                for index, indices in enumerate(torch.split(drawn, batch_size, dim=1)[:n_batches]):
+                    started = time.perf_counter()
                     gradients(stack, [leaf[indices] for leaf in rows.leaves], index)
                     clip_per_model(optimized, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
                     optimizer.step()
@@ -144,10 +163,11 @@ class EnsembleLoop(InternalCallback):
                     step_schedulers(trainer, "step", index)
                     if index + 1 == n_batches:
                         step_schedulers(trainer, "epoch", trainer.current_epoch)
+                    self.step_seconds.append(time.perf_counter() - started)
                     if self._done(trainer):
                         break
                 finished_epoch(trainer)
-        self.stack = stack
+        self._stack = stack
         if self.n_steps is not None:
             raise StoppedEarly
 

@@ -12,7 +12,7 @@ from lightning_memaudit.data.rows import InMemoryLoader, TensorRows
 from lightning_memaudit.outcomes.scoring import Binary, Multiclass, ScoreColumns, Sequence, score_split
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from lightning.pytorch import LightningModule
 
@@ -67,7 +67,7 @@ def score_together(
     width = max(leaf[0].numel() for leaf in loader.rows.leaves)  # type: ignore[attr-defined]
     size = max(loader.batch_size, _VALUES_AT_ONCE // (width * len(stack)))
     with torch.no_grad():
-        for indices in torch.arange(len(loader.rows)).split(size):
+        for indices in torch.split(torch.arange(len(loader.rows)), size):
             batch = _to(device, loader.rows.batch(indices))
             answer.forget()
             for k, column in enumerate(columns):
@@ -103,7 +103,7 @@ class _Answers:
         self._outputs: Any = None
         tensors = {name: tensor.detach() for name, tensor in (stack.parameters | stack.buffers).items()}
         forward = vmap(lambda own, inputs: functional_call(pl_module, own, (inputs,)), in_dims=(0, None))
-        self._forward = lambda inputs: forward(tensors, inputs)
+        self._forward: Callable[[Any], Any] = lambda inputs: forward(tensors, inputs)
 
     def forget(self) -> None:
         """Another batch comes."""

@@ -65,9 +65,7 @@ class Stack:
     @property
     def fixed(self) -> dict[str, torch.Tensor]:
         """The parameters that have none."""
-        return {
-            name: parameter.detach() for name, parameter in self.parameters.items() if not parameter.requires_grad
-        }
+        return {name: parameter.detach() for name, parameter in self.parameters.items() if not parameter.requires_grad}
 
     def member(self, index: int) -> dict[str, torch.Tensor]:
         """Parameters and buffers of one module, by name."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.training.executors.sequential import run_sequential
+from lightning_memaudit.training.executors.auto import Auto
+from lightning_memaudit.training.executors.process import Process
+from lightning_memaudit.training.executors.ray import Ray
+from lightning_memaudit.training.executors.sequential import Ensemble, PlainTrainer, Sequential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,13 +17,26 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.task import Population
 
-__all__ = ["Executor", "ExecutorName", "find_executor"]
+__all__ = [
+    "Auto",
+    "Ensemble",
+    "Executor",
+    "ExecutorName",
+    "PlainTrainer",
+    "Process",
+    "Ray",
+    "Sequential",
+    "find_executor",
+]
 
-ExecutorName = Literal["auto", "sequential"]
+ExecutorName = Literal["auto", "trainer", "sequential", "ensemble", "process", "ray"]
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Trains models and writes their shards; yields the number of each model whose shard is in the store."""
+
+    name: ClassVar[str]
 
     def __call__(
         self,
@@ -35,13 +51,18 @@ class Executor(Protocol):
         ...  # pragma: no cover
 
 
-def find_executor(name: str) -> Executor:
-    """The executor of a name; ``auto`` is the best one there is for the model.
+def find_executor(executor: ExecutorName | Executor | str) -> Executor:
+    """The executor of a name, or the executor itself.
 
     Raises:
         ArgumentError: No executor of that name.
     """
-    known: dict[str, Executor] = {"auto": run_sequential, "sequential": run_sequential}
-    if name not in known:
-        raise ArgumentError(f"executor={name!r}: one of {', '.join(known)}")
-    return known[name]
+    known = {kind.name: kind for kind in (Auto, PlainTrainer, Sequential, Ensemble, Process, Ray)}
+    if isinstance(executor, str) and executor in known:
+        return known[executor]()
+    if isinstance(executor, Executor) and not isinstance(executor, type):
+        return executor
+    raise ArgumentError(
+        f"executor={executor!r}: one of {', '.join(known)}, or an executor such as "
+        "training.executors.Process(n_workers=4)"
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -15,7 +14,7 @@ from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBa
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-__all__ = ["CALLED_HOOKS", "InternalCallback", "NotHonoured", "StoppedEarly", "not_honoured", "overridden_transfer_hooks"]
+__all__ = ["CALLED_HOOKS", "NotHonoured", "StoppedEarly", "not_honoured", "overridden_transfer_hooks"]
 
 CALLED_HOOKS = (
     "on_train_epoch_start",
@@ -47,11 +46,7 @@ class StoppedEarly(Exception):  # noqa: N818 - a signal, not an error
     """Raised out of ``Trainer.fit`` after as many steps as were asked for."""
 
 
-class InternalCallback(Callback):
-    """A callback of ours, which goes with any loop."""
-
-
-_OURS = (*PASSIVE_CALLBACKS, OutcomeRecorder, StopAfterFirstBatch, InternalCallback)
+_OURS = (*PASSIVE_CALLBACKS, OutcomeRecorder, StopAfterFirstBatch)
 
 
 def not_honoured(trainer: Trainer, pl_module: LightningModule) -> str | None:

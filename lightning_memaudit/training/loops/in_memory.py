@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torchmetrics import Metric
 
+from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.schedule import EpochOrder
 from lightning_memaudit.training.loops.honoured import (
     CALLED_HOOKS,
-    InternalCallback,
     NotHonoured,
     StoppedEarly,
     not_honoured,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lightning.pytorch import LightningModule, Trainer
+    from torch.utils.data import DataLoader
 
     from lightning_memaudit.data.rows import Rows
 
@@ -63,7 +65,8 @@ class InMemoryLoop(InternalCallback):
         if reason := not_honoured(trainer, pl_module):
             raise NotHonoured(reason)
         rows = self.rows.to(trainer.strategy.root_device)
-        order = EpochOrder(trainer.train_dataloader)
+        order = EpochOrder(cast("DataLoader[Any]", trainer.train_dataloader))
+        n_batches = int(trainer.num_training_batches)
         transfer = _transfer(trainer, pl_module)
         step = _Step(trainer, pl_module)
         with without_logging(pl_module):
@@ -72,7 +75,7 @@ class InMemoryLoop(InternalCallback):
                 if epoch:  # the Trainer began the first epoch itself
                     order.start_epoch()
                 step.hook("on_train_epoch_start")
-                for index, drawn in enumerate(order.draw().split(order.batch_size)[: int(trainer.num_training_batches)]):
+                for index, drawn in enumerate(torch.split(order.draw(), order.batch_size)[:n_batches]):
                     step(transfer(rows.batch(drawn)), index)
                     if trainer.global_step == self.n_steps:
                         raise StoppedEarly
@@ -116,7 +119,9 @@ class _Step:
                 self.hook("on_after_backward")
             self.hook("on_before_optimizer_step", optimizer)
             trainer.precision_plugin.clip_gradients(
-                optimizer, trainer.gradient_clip_val or 0.0, trainer.gradient_clip_algorithm or "norm"
+                optimizer,
+                trainer.gradient_clip_val or 0.0,
+                GradClipAlgorithmType(trainer.gradient_clip_algorithm or "norm"),
             )
             return loss
 
@@ -168,7 +173,7 @@ def step_schedulers(trainer: Trainer, interval: str, index: int) -> None:
     """Step the schedulers of an interval after batch (or epoch) number ``index``."""
     for config in trainer.lr_scheduler_configs:
         if config.interval == interval and (index + 1) % config.frequency == 0:
-            config.scheduler.step()
+            config.scheduler.step()  # type: ignore[call-arg]
 
 
 def training_is_done(trainer: Trainer) -> bool:
