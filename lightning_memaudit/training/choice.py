@@ -29,6 +29,8 @@ _CHUNK_SIZES = (8, 32)  # gains flatten after that, and the last chunk of a popu
 _TIMED_STEPS = 8
 _NOT_WORTH_A_TRIAL = 4.0  # seconds that all models take together
 _BETTER_BY = 1.1
+_COMPILED_GAINS = 1.3  # at least, where it gains anything
+_COMPILED_COSTS = 60.0  # seconds, in every process, when nothing is in the compiler's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Choice:
         reason: Why this one, in words.
         seconds_per_model: Expected time to train one model in one process, where it was measured.
         milliseconds_per_step: What was measured, by engine (``"ensemble-32"``: 32 models at once), for one model.
+        compiled: Whether the training step of an ensemble is compiled.
     """
 
     engine: Engine
@@ -49,6 +52,7 @@ class Choice:
     reason: str = ""
     seconds_per_model: float | None = None
     milliseconds_per_step: dict[str, float] = field(default_factory=dict)
+    compiled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -77,6 +81,7 @@ def decide(
     store: OutcomeStore,
     *,
     allowed: Sequence[Engine],
+    n_processes: int = 1,
 ) -> Decision:
     """``choose``, once for a population, and on record in the store.
 
@@ -86,14 +91,16 @@ def decide(
         model_ids: The models to train.
         store: Where the choice is kept; the next run of a population sticks to it.
         allowed: The ways to choose from.
+        n_processes: How many processes share the work.
     """
     if population.decision is None:
         earlier = store.manifest.execution.get("engine")
         allowed = [engine for engine in allowed if engine == earlier] or allowed
         with preserved_randomness():
-            choice, data = choose(population, plan, model_ids, allowed=allowed, length=population.length)
-        population.decision = Decision(choice, data)
-        store.record_execution(choice.to_dict())
+            population.decision = choose(
+                population, plan, model_ids, allowed=allowed, length=population.length, n_processes=n_processes
+            )
+        store.record_execution(population.decision.choice.to_dict())
     return population.decision
 
 
@@ -102,57 +109,58 @@ def choose(
     plan: SubsetPlan,
     model_ids: Sequence[int],
     *,
-    allowed: Sequence[Engine] = ("trainer", "in-memory", "ensemble"),
+    allowed: Sequence[Engine] = ("in-memory", "ensemble"),
     length: Length,
-) -> tuple[Choice, InMemoryData | None]:
+    n_processes: int = 1,
+) -> Decision:
     """Try the faster ways on a few models and take the fastest that gives the same weights.
 
     Args:
         population: Probed before.
         plan: The subset plan.
         model_ids: The models to train.
-        allowed: The ways to choose from; ``"trainer"`` is always one of them.
+        allowed: The ways to choose from, where they are right for the recipe; the Trainer always is.
         length: How long training is.
-
-    Returns:
-        The choice, and the examples in memory where they are needed.
+        n_processes: How many processes share the work.
     """
     if not {"in-memory", "ensemble"} & set(allowed):
-        return Choice("trainer", reason="asked for"), None
-    n_steps = guard_steps(length.batches_per_epoch)
+        return Decision(Choice("trainer", reason="asked for"), None)
+    n_steps, n_batches = guard_steps(length.batches_per_epoch), length.batches or 1
     try:
         data = read_into_memory(population)
         step = check_in_memory(population, plan, model_ids[0], data, n_steps=n_steps)
     except (NotHonoured, NotInMemoryError, UnsupportedDataError) as unsuited:
-        return Choice("trainer", reason=f"the faster loops do not go with {unsuited}"), None
-    milliseconds = {"in-memory": step * 1e3}
-    total = step * (length.batches or 1)
-    plain = Choice("in-memory", 1, "the same weights as the Trainer", total, milliseconds)
+        return Decision(Choice("trainer", reason=f"the faster loops do not go with {unsuited}"), None)
+    plain = Choice("in-memory", 1, "the same weights as the Trainer", step * n_batches, {"in-memory": step * 1e3})
     if "ensemble" not in allowed:
-        return plain, data
-    if "in-memory" in allowed and total * len(model_ids) < _NOT_WORTH_A_TRIAL:
-        return replace(plain, reason="too few models to gain by training several at once"), data
+        return Decision(plain, data)
+    if "in-memory" in allowed and step * n_batches * len(model_ids) < _NOT_WORTH_A_TRIAL:
+        return Decision(replace(plain, reason="too few models to gain by training several at once"), data)
+    known = Known()
     try:
         check_ensemble(population, plan, model_ids[:2], data, n_steps=n_steps)
-        times = _ensemble_times(population, plan, model_ids, data)
+        times = _ensemble_times(population, plan, model_ids, data, known)
     except NotHonoured as unsuited:
-        return replace(plain, reason=f"training several models at once does not go with {unsuited}"), data
+        return Decision(replace(plain, reason=f"training several models at once does not go with {unsuited}"), data)
+    size, milliseconds = min(times, key=lambda size: times[size]), {**plain.milliseconds_per_step}
     milliseconds |= {f"ensemble-{size}": seconds * 1e3 for size, seconds in times.items()}
-    plain = replace(plain, milliseconds_per_step=milliseconds)
-    size = min(times, key=lambda size: times[size])
     if "in-memory" in allowed and times[size] * _BETTER_BY > step:
         slower = f"{size} models at once would take {times[size] / step:.2f} times as long"
-        return replace(plain, reason=slower), data
+        return Decision(replace(plain, reason=slower, milliseconds_per_step=milliseconds), data)
     reason = f"{step / times[size]:.1f} times as fast as one model after the other"
-    return Choice("ensemble", size, reason, times[size] * (length.batches or 1), milliseconds), data
+    choice = Choice("ensemble", size, reason, times[size] * n_batches, milliseconds)
+    if known.inspection is not None and known.inspection.steady:
+        remaining = times[size] * n_batches * len(model_ids) / n_processes
+        if remaining * (1 - 1 / _COMPILED_GAINS) > _COMPILED_COSTS:
+            choice, known = _try_compiled(population, plan, model_ids[:size], data, choice, known)
+    return Decision(choice, data, known)
 
 
 def _ensemble_times(
-    population: Population, plan: SubsetPlan, model_ids: Sequence[int], data: InMemoryData
+    population: Population, plan: SubsetPlan, model_ids: Sequence[int], data: InMemoryData, known: Known
 ) -> dict[int, float]:
     """Seconds per step and model, by number of models at once, as far as memory allows."""
     times: dict[int, float] = {}
-    known = Known()
     for size in _CHUNK_SIZES:
         ids = list(model_ids[:size])
         if times and (len(ids) in times or known.bytes_per_model * len(ids) > available_memory() / 4):
@@ -160,3 +168,33 @@ def _ensemble_times(
         chunk = train_chunk(population, plan, ids, data, known, n_steps=_TIMED_STEPS)
         times[len(ids)] = chunk.seconds_per_step / len(ids)
     return times
+
+
+def _try_compiled(
+    population: Population,
+    plan: SubsetPlan,
+    model_ids: Sequence[int],
+    data: InMemoryData,
+    choice: Choice,
+    known: Known,
+) -> tuple[Choice, Known]:
+    """Compile the step, and take it if it is as much faster as it must be to repay that."""
+    compiled = replace(known, traces={}, compiled=True)
+    try:
+        chunk = train_chunk(population, plan, model_ids, data, compiled, n_steps=_TIMED_STEPS)
+    except Exception as error:  # no compiler on this machine, an operator that it cannot do, ...
+        why = f"{choice.reason}; not compiled ({type(error).__name__})"
+        return replace(choice, reason=why), known
+    before = choice.milliseconds_per_step[f"ensemble-{choice.chunk_size}"]
+    after = chunk.seconds_per_step / len(model_ids) * 1e3
+    milliseconds = choice.milliseconds_per_step | {f"ensemble-{choice.chunk_size}-compiled": after}
+    choice = replace(choice, milliseconds_per_step=milliseconds)
+    if after * _BETTER_BY > before:
+        return replace(choice, reason=f"{choice.reason}; compiled it gains too little"), known
+    faster = replace(
+        choice,
+        compiled=True,
+        reason=f"{choice.reason}, and compiled {before / after:.1f} times as fast again",
+        seconds_per_model=(choice.seconds_per_model or 0.0) * after / before,
+    )
+    return faster, compiled

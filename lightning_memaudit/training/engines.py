@@ -71,9 +71,14 @@ def _train_together(
     data = decision.data
     if not model_ids or data is None:
         return
-    with one_model(model_ids[0]):
-        chunk = train_chunk(population, plan, model_ids, data, decision.known)
-        shards = score_chunk(population, plan, chunk, data)
+    try:
+        with one_model(model_ids[0]):
+            chunk = train_chunk(population, plan, model_ids, data, decision.known)
+            shards = score_chunk(population, plan, chunk, data)
+    except NotHonoured:  # such as subsets of different sizes, of which the trial saw equal ones
+        for model_id in model_ids:
+            _train_one(population, plan, model_id, store, data, ())
+        return
     with ThreadPoolExecutor(max_workers=4) as pool:  # the time goes into waiting for the disk
         for written in [pool.submit(store.write, shard) for shard in shards]:
             written.result()

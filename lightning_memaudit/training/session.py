@@ -9,6 +9,7 @@ from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.choice import Choice, Decision
 from lightning_memaudit.training.engines import train_here
+from lightning_memaudit.training.ensemble.loop import Known
 from lightning_memaudit.training.memory import InMemoryData, read_into_memory
 from lightning_memaudit.training.parcel import unpack
 from lightning_memaudit.training.task import Population, probe
@@ -56,7 +57,8 @@ class Session:
         data: InMemoryData | None = None
         if choice.engine != "trainer":
             data = read_into_memory(population, train=rows)
-        return cls(parcel, population, plan, store, Decision(choice, data))
+        known = Known(compiled=choice.compiled)
+        return cls(parcel, population, plan, store, Decision(choice, data, known))
 
     def train(self, model_ids: Sequence[int]) -> Iterator[int]:
         """Train, score and record models; yields the number of each that is in the store."""

@@ -37,16 +37,24 @@ class EnsembleGradients:
         spec: How tensors make up a batch.
         inspection: What is known of the step.
         traces: Traces by the shapes of a batch, shared by all chunks of one process.
+        compiled_batch_size: Compile the trace of batches of this size; None compiles nothing.
     """
 
     def __init__(
-        self, pl_module: LightningModule, spec: pytree.TreeSpec, inspection: Inspection, *, traces: Traces
+        self,
+        pl_module: LightningModule,
+        spec: pytree.TreeSpec,
+        inspection: Inspection,
+        *,
+        traces: Traces,
+        compiled_batch_size: int | None = None,
     ) -> None:
         self._module = _TrainingStep(pl_module)
         self._spec = spec
         self._unused = inspection.unused
         self._steady = inspection.steady
         self._traces = traces
+        self._compiled_batch_size = compiled_batch_size
 
     def __call__(self, stack: Stack, leaves: list[torch.Tensor], index: int) -> None:
         """Leave the gradients in ``.grad`` of the stacked parameters; buffers are updated in place.
@@ -63,14 +71,20 @@ class EnsembleGradients:
             shapes = tuple(leaf.shape for leaf in leaves)
             if shapes not in self._traces:
                 buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
-                state = torch.get_rng_state()
-                self._traces[shapes] = make_fx(self._function(0))(*arguments[:2], buffers, leaves)
-                torch.set_rng_state(state)
+                self._traces[shapes] = self._trace(*arguments[:2], buffers, leaves)
             gradients = self._traces[shapes](*arguments)
         else:
             gradients = self._function(index)(*arguments)
         for name, parameter in used.items():
             parameter.grad = gradients[name]
+
+    def _trace(self, *arguments: Any) -> Callable[..., _Tensors]:
+        state = torch.get_rng_state()
+        traced: Callable[..., _Tensors] = make_fx(self._function(0))(*arguments)
+        torch.set_rng_state(state)
+        if arguments[-1][0].shape[1] == self._compiled_batch_size:
+            return torch.compile(traced, dynamic=False)
+        return traced
 
     def _function(self, index: int) -> Callable[..., _Tensors]:
         def loss(used: _Tensors, rest: _Tensors, buffers: _Tensors, leaves: list[torch.Tensor]) -> torch.Tensor:

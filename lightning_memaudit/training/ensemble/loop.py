@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.rows import TensorRows
-from lightning_memaudit.training.ensemble.gradients import EnsembleGradients
+from lightning_memaudit.training.ensemble.gradients import EnsembleGradients, Traces
 from lightning_memaudit.training.ensemble.inspection import inspect_step, without_metrics
 from lightning_memaudit.training.ensemble.optimizers import clip_per_model, step_stacked
 from lightning_memaudit.training.ensemble.stack import Stack
@@ -77,11 +77,13 @@ class Known:
         inspection: Of the training step.
         bytes_per_model: Memory that one model of a chunk takes in training, about.
         traces: Traced training steps by the shapes of their batches.
+        compiled: Compile the traced step of full batches.
     """
 
     inspection: Inspection | None = None
     bytes_per_model: int = 0
-    traces: dict[Any, Any] = field(default_factory=dict)
+    traces: Traces = field(default_factory=dict)
+    compiled: bool = False
 
 
 class EnsembleLoop(InternalCallback):
@@ -146,7 +148,13 @@ class EnsembleLoop(InternalCallback):
             parameters = sum(parameter.nbytes for parameter in pl_module.parameters())
             self.known.bytes_per_model = _COPIES * parameters + 2 * self.known.inspection.activation_bytes
         stack = Stack.of([member.module for member in self.members], device)
-        gradients = EnsembleGradients(pl_module, rows.spec, self.known.inspection, traces=self.known.traces)
+        gradients = EnsembleGradients(
+            pl_module,
+            rows.spec,
+            self.known.inspection,
+            traces=self.known.traces,
+            compiled_batch_size=batch_size if self.known.compiled else None,
+        )
         optimizer = trainer.optimizers[0]
         step_stacked(optimizer, pl_module, stack)
         optimized = [parameter for group in optimizer.param_groups for parameter in group["params"]]

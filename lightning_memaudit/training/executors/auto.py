@@ -44,7 +44,9 @@ class Auto:
             return
         n_workers = min(default_workers(), len(model_ids))
         with threads_shared_among(n_workers):
-            decision = decide(population, plan, model_ids, store, allowed=("in-memory", "ensemble"))
+            decision = decide(
+                population, plan, model_ids, store, allowed=("in-memory", "ensemble"), n_processes=n_workers
+            )
             seconds = (decision.choice.seconds_per_model or 0.0) * len(model_ids)
             if n_workers > 1 and seconds > _WORTH_WORKERS and not store.url.startswith("memory:"):
                 try:
