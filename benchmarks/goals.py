@@ -158,7 +158,7 @@ def demo(quick: bool) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-m", "lightning_memaudit.cli", "demo", "--out", f"{folder}/demo"],
+            [Path(sys.executable).with_name("memaudit"), "demo", "--out", f"{folder}/demo"],
             capture_output=True,
             check=True,
         )

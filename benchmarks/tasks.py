@@ -120,7 +120,19 @@ def quieten() -> None:
 
 
 def by_hand(model, data, plan: SubsetPlan, model_id: int, epochs: int) -> float:
-    """What a user writes: a new Trainer for each subset, then a prediction pass over everything; wall seconds."""
+    """What a user writes: a new Trainer for each subset, then a prediction pass over everything; wall seconds.
+
+    With one thread, which is faster for steps this small than torch's default, and robust on a busy machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _by_hand(model, data, plan, model_id, epochs)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _by_hand(model, data, plan: SubsetPlan, model_id: int, epochs: int) -> float:
     started = time.perf_counter()
     seed_everything(plan.model_seed(model_id), verbose=False)
     pl_module = model()

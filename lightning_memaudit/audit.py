@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from lightning_memaudit.training.task import Population, Recipe, probe
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -151,40 +152,52 @@ class Audit:
         return self._plan
 
     def train(
-        self, n_models: int | None = None, *, until: Settled | Reliable | None = None, progress: bool = True
+        self,
+        n_models: int | None = None,
+        *,
+        until: Settled | Reliable | None = None,
+        shard: tuple[int, int] | None = None,
+        progress: bool = True,
     ) -> OutcomeStore:
         """Train the models that the store lacks.
 
         Args:
             n_models: Grow (or look at) the population of this size; None takes that of the audit.
             until: Stop early, at pre-declared numbers of models, when the rule is met.
+            shard: ``(i, n)`` trains only the models whose number is i modulo n, i from 0 to n - 1: the part of one of n
+                runs that share a store, at once or one after the other.
             progress: Show one bar over models, with the time left.
 
         Returns:
             The store.
 
         Raises:
+            ArgumentError: ``shard`` is out of range, or goes together with ``until``.
             MismatchError: The store belongs to something else.
             TrainingError: The user's code failed; what is stored is kept.
             KeyboardInterrupt: Ctrl-C; every finished model is stored.
         """
         total = self.n_models if n_models is None else _checked_count(n_models)
         rule = None if until is None else _declared(until, total)
+        own, of = (0, 1) if shard is None else _checked_shard(shard)
+        if rule is not None and of > 1:
+            raise ArgumentError(
+                f"shard=({own}, {of}): one shard cannot tell when until= is met; train all shards without it"
+            )
         self._open()
-        ids = [k for k in range(total) if self.plan.mask(k).any()]  # few coins may leave a subset empty
+        ids = [k for k in self._model_ids(total) if k % of == own]
         missing = set(self.store.missing(ids))
         seen_before = len(missing) < len(ids)
         looks: list[StoppingLook] = []
-        done = len(ids) - len(missing)
-        with _Progress(len(ids), done, self.store.url, shown=progress) as bar, interrupts_noticed() as check:
+        whose = f" of shard {own}/{of}" if of > 1 else ""
+        with _Progress(self.store, ids, missing, whose, shown=progress) as bar, interrupts_noticed() as check:
             for stage in [total] if rule is None else rule.looks:
                 todo = [k for k in ids if k < stage and k in missing]
-                for model_id in self._executor(
-                    self._prepared(), self.plan, todo, self.store, notes=self._recipe.trainer.notes
-                ):
-                    missing.discard(model_id)
-                    bar.advance()
-                    check()
+                with closing(self._trained(todo)) as trained:  # workers end before anything else is said or done
+                    for model_id in trained:
+                        missing.discard(model_id)
+                        bar.advance()
+                        check()
                 if rule is not None:
                     looks.append(self._look(rule, len(looks), [k for k in ids if k < stage]))
                     if looks[-1].stop:
@@ -192,6 +205,15 @@ class Audit:
         if rule is not None:
             self._record_stopping(rule, looks, seen_before=seen_before)
         return self.store
+
+    def missing(self, n_models: int | None = None) -> list[int]:
+        """The models of the population that the store lacks.
+
+        Args:
+            n_models: Size of the population; None takes that of the audit.
+        """
+        total = self.n_models if n_models is None else _checked_count(n_models)
+        return self.store.missing(self._model_ids(total))
 
     def run(
         self, n_models: int | None = None, *, until: Settled | Reliable | None = None, progress: bool = True
@@ -222,6 +244,12 @@ class Audit:
             if not self.store.has_examples(split) or self._recipe.groups is not None:
                 self.store.write_examples(split, examples)
 
+    def _model_ids(self, total: int) -> list[int]:
+        return [k for k in range(total) if self.plan.mask(k).any()]  # few coins may leave a subset empty
+
+    def _trained(self, model_ids: Sequence[int]) -> Generator[int]:
+        yield from self._executor(self._prepared(), self.plan, model_ids, self.store, notes=self._recipe.trainer.notes)
+
     def _look(self, rule: Settled | Reliable, index: int, model_ids: list[int]) -> StoppingLook:
         outcomes = self.store.load(model_ids=model_ids, fields=("correct",))
         return reached(rule, outcomes.correct, outcomes.mask, index, blocks=outcomes.blocks)
@@ -248,11 +276,22 @@ class Audit:
 class _Progress:
     """One bar over models with the time left; says on Ctrl-C what is kept."""
 
-    def __init__(self, total: int, done: int, url: str, *, shown: bool) -> None:
+    def __init__(
+        self, store: OutcomeStore, model_ids: Sequence[int], missing: Collection[int], whose: str, *, shown: bool
+    ) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=total, initial=done, desc="models", unit="model", disable=not shown, dynamic_ncols=True)
-        self._url = url
+        self._bar = tqdm(
+            total=len(model_ids),
+            initial=len(model_ids) - len(missing),
+            desc="models" + whose,
+            unit="model",
+            disable=not shown,
+            dynamic_ncols=True,
+        )
+        self._store = store
+        self._model_ids = model_ids
+        self._whose = whose
 
     def advance(self) -> None:
         self._bar.update()
@@ -263,8 +302,11 @@ class _Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.close()
         if kind is KeyboardInterrupt:
+            shards = set(self._store.storage.names("outcomes/baseline"))
+            n_stored = sum(f"{model_id:06d}.npz" in shards for model_id in self._model_ids)
             print(
-                f"\nStopped. {self._bar.n} of {self._bar.total} models are stored in {self._url}; run again to go on.",
+                f"\nStopped. {n_stored} of {len(self._model_ids)} models{self._whose} are stored in {self._store.url}; "
+                "run again to go on.",
                 file=sys.stderr,
             )
 
@@ -297,6 +339,18 @@ def _checked_count(n_models: Any) -> int:
             f"another"
         )
     return count
+
+
+def _checked_shard(shard: Any) -> tuple[int, int]:
+    try:
+        own, of = (operator.index(number) for number in shard if not isinstance(number, bool))
+    except (TypeError, ValueError):
+        own, of = 0, 0
+    if not 0 <= own < of:
+        raise ArgumentError(
+            f"shard={shard!r}: two integers (i, n) are needed, with i from 0 to n - 1: (0, 4) to (3, 4) for four shards"
+        )
+    return own, of
 
 
 def _declared(until: Settled | Reliable, total: int) -> Settled | Reliable:

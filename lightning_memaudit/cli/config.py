@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning_memaudit.audit import Audit
 from lightning_memaudit.cli.output import warn
 from lightning_memaudit.cli.settings import AuditSettings
-from lightning_memaudit.exceptions import ConfigurationError, MemauditError
+from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, MemauditError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,6 +87,12 @@ class AuditConfig(LightningCLI):
         parser.add_argument(
             "--out", type=str | None, default=None, help="Folder for the report; <store>/report by default."
         )
+        parser.add_argument(
+            "--shard",
+            type=str | None,
+            default=None,
+            help="i/n: train only the models whose number is i modulo n (i from 0), in one of n runs on one store.",
+        )
         parser.add_argument("--dry-run", action="store_true", help="Estimate models, time and disk; record nothing.")
         parser.add_argument("--no-progress", action="store_true", help="Show no progress bar.")
         for name, kind in _FIT_ONLY.items():
@@ -134,6 +140,22 @@ class AuditConfig(LightningCLI):
         if self.config["n_models"] is not None:
             settings.n_models = self.config["n_models"]
         return Audit(self.make_model, self.make_data, trainer=self._trainer_arguments(), **settings.to_arguments())
+
+    def shard(self) -> tuple[int, int] | None:
+        """The shard to train, if one was asked for.
+
+        Raises:
+            ArgumentError: It is not ``i/n``, with i from 0 to n - 1.
+        """
+        text = self.config["shard"]
+        if text is None:
+            return None
+        own, slash, of = text.partition("/")
+        if not (slash and own.isascii() and own.isdigit() and of.isascii() and of.isdigit() and int(own) < int(of)):
+            raise ArgumentError(
+                f"--shard {text}: i/n is needed, with i from 0 to n - 1: 0/4, 1/4, 2/4 and 3/4 for four shards"
+            )
+        return int(own), int(of)
 
     def _trainer_arguments(self) -> dict[str, Any]:
         with _building("trainer"):

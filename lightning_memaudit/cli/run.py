@@ -11,6 +11,7 @@ __all__ = ["main"]
 def main(arguments: list[str]) -> int:
     """Run the command."""
     config = AuditConfig(arguments)
+    shard = config.shard()
     audit = config.audit()
     if config.config["dry_run"]:
         estimate = audit.estimate()
@@ -20,7 +21,15 @@ def main(arguments: list[str]) -> int:
             f"{estimate.basis})\n"
             f"disk   {megabytes(estimate.bytes_on_disk)} in {audit.store.url}"
         )
+        if shard is not None:
+            say(f"shard  {shard[0]}/{shard[1]}: about {duration(estimate.seconds / shard[1])}")
         return 0
-    audit.train(progress=not config.config["no_progress"])
+    audit.train(shard=shard, progress=not config.config["no_progress"])
+    if shard is not None and (missing := audit.missing()):
+        say(
+            f"shard {shard[0]}/{shard[1]} is trained; the other shards still lack {len(missing)} of {audit.n_models} "
+            f"models. When all are done: memaudit report {audit.store.url}"
+        )
+        return 0
     write_report(audit.report(), audit.store, config.config["out"])
     return 0

@@ -30,7 +30,8 @@ class AuditSettings:
         canaries: Row numbers of the canaries.
         score_fn: ``multiclass``, ``binary``, ``sequence``, the import path of a function or score class, or
             ``{class_path, init_args}``.
-        executor: How models are run through.
+        executor: ``auto``, ``trainer``, ``sequential``, ``ensemble``, ``process``, ``ray``, or
+            ``{class_path, init_args}`` of one with options, such as ``lightning_memaudit.training.executors.Process``.
         splits: Splits to score.
         eval_dataset: Import path of a function that takes the data module and returns the training examples without
             random transforms.
@@ -46,7 +47,7 @@ class AuditSettings:
     units: str | None = None
     canaries: list[int] | None = None
     score_fn: str | dict[str, Any] = "multiclass"
-    executor: str = "auto"
+    executor: str | dict[str, Any] = "auto"
     splits: list[str] | None = None
     eval_dataset: str | None = None
     train_loader_factory: str | None = None
@@ -59,6 +60,8 @@ class AuditSettings:
         """
         arguments = asdict(self)
         arguments["score_fn"] = _score_function(self.score_fn)
+        if isinstance(self.executor, dict):
+            arguments["executor"] = _instance(self.executor, "executor")
         for name in ("eval_dataset", "train_loader_factory"):
             if arguments[name] is not None:
                 arguments[name] = _imported(arguments[name], name)
@@ -71,12 +74,16 @@ def _score_function(setting: str | dict[str, Any]) -> Any:
             return setting
         found = _imported(setting, "score_fn", also=_SCORE_NAMES)
         return found() if isinstance(found, type) else found
+    return _instance(setting, "score_fn")
+
+
+def _instance(setting: dict[str, Any], name: str) -> Any:
     if "class_path" not in setting or set(setting) - {"class_path", "init_args"}:
-        raise ConfigurationError(f"audit.score_fn={setting!r}: a mapping of class_path and init_args is needed")
+        raise ConfigurationError(f"audit.{name}={setting!r}: a mapping of class_path and init_args is needed")
     try:
-        return _imported(setting["class_path"], "score_fn")(**setting.get("init_args") or {})
+        return _imported(setting["class_path"], name)(**setting.get("init_args") or {})
     except TypeError as error:
-        raise ConfigurationError(f"audit.score_fn={setting!r}: {error}") from error
+        raise ConfigurationError(f"audit.{name}={setting!r}: {error}") from error
 
 
 def _imported(path: str, name: str, also: tuple[str, ...] = ()) -> Any:

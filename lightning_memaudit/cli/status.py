@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         f"{plan.subset_fraction:g}, seed {plan.seed}\n"
         f"splits      {splits}\n"
         f"model       {manifest.identity.model['class']}\n"
-        f"executor    {manifest.executor}\n"
+        f"executor    {manifest.trained_by}\n"
         f"disk        {megabytes(store.bytes_on_disk())}"
     )
     damaged = {problem.path for problem in problems}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import cloudpickle
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
 from lightning_memaudit.data.randomness import random_state, seeded
+from lightning_memaudit.data.sameness import same
 from lightning_memaudit.exceptions import UnsupportedDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from torch.utils.data import DataLoader
 
@@ -32,7 +35,7 @@ __all__ = [
 _SAMPLE = 64  # rows that tell how much memory all of them take
 _READ_TWICE = 256
 _COLLATED_AT_ONCE = 1024
-_CHECKED_BATCHES = 4
+_CHECKED_ALONE = 64  # rows that are collated one by one; all, where samples differ in shape
 
 
 class NotInMemoryError(UnsupportedDataError):
@@ -80,13 +83,15 @@ class TensorRows:
 
     def save(self, path: Path) -> None:
         """Write the rows, for other processes to map."""
-        torch.save({"leaves": self.leaves, "spec": pytree.treespec_dumps(self.spec)}, path)
+        spec = torch.frombuffer(bytearray(cloudpickle.dumps(self.spec)), dtype=torch.uint8)
+        torch.save({"leaves": self.leaves, "spec": spec}, path)
 
     @classmethod
     def load(cls, path: Path) -> TensorRows:
         """Map rows that another process wrote: all processes share one copy in memory."""
         content = torch.load(path, mmap=True, weights_only=True)
-        return cls(tuple(content["leaves"]), pytree.treespec_loads(content["spec"]))
+        spec = pickle.loads(content["spec"].numpy().tobytes())  # noqa: S301 - our own parent wrote it
+        return cls(tuple(content["leaves"]), spec)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +156,8 @@ def materialise(loader: DataLoader[Any], *, seed: int, limit: float | None = Non
     Raises:
         NotInMemoryError: Too large, or reading draws random numbers or gives something else the second time.
     """
+    if loader.num_workers and loader.worker_init_fn is not None:
+        raise NotInMemoryError("worker_init_fn, which may change what worker processes read")
     allowed = available_memory() / 4 if limit is None else limit
     n_examples = len(loader.dataset)  # type: ignore[arg-type]
     collate = loader.collate_fn
@@ -165,18 +172,21 @@ def materialise(loader: DataLoader[Any], *, seed: int, limit: float | None = Non
         samples = _fetch(loader, range(n_examples))
         again = np.unique(np.linspace(0, n_examples - 1, min(_READ_TWICE, n_examples)).astype(int)).tolist()
         repeated = _fetch(loader, again)
-        if random_state() != before or not _equal([samples[i] for i in again], repeated):
+        if random_state() != before or not same([samples[i] for i in again], repeated):
             raise NotInMemoryError("reading the data set draws random numbers (augmentation), anew in every epoch")
-        rows = _stacked(samples, collate)
-        if rows is not None and _gathers(rows, samples, collate, loader.batch_size or 1):
-            return rows
+        rows = _gathered(samples, collate, loader.batch_size or 1)
         if random_state() != before:
             raise NotInMemoryError("collate_fn draws random numbers, anew in every epoch")
-    return CollatedRows(samples, collate)
+    return CollatedRows(samples, collate) if rows is None else rows
 
 
 def available_memory() -> float:
-    """Bytes of main memory that are free, as far as the system tells."""
+    """Bytes of main memory that can be had, as far as the system tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
     try:
         return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError, AttributeError):  # no such figure on this system
@@ -185,9 +195,21 @@ def available_memory() -> float:
 
 def _fetch(loader: DataLoader[Any], indices: Sequence[int]) -> list[Any]:
     dataset: Any = loader.dataset
-    if getattr(dataset, "__getitems__", None):
-        return list(dataset.__getitems__(list(indices)))
-    return [dataset[i] for i in indices]
+    try:
+        if getattr(dataset, "__getitems__", None):
+            return list(dataset.__getitems__(list(indices)))
+        return [dataset[i] for i in indices]
+    except Exception as error:  # of a data set that counts on being in a worker process, or on being asked for a batch
+        raise NotInMemoryError(f"a data set that raises {type(error).__name__} when it is read at once") from error
+
+
+def _gathered(samples: list[Any], collate: Callable[[list[Any]], Any], batch_size: int) -> TensorRows | None:
+    """The rows of which gathering some is the same as collating them, if there are such."""
+    try:
+        rows = _stacked(samples, collate)
+        return rows if rows is not None and _gathers(rows, samples, collate, batch_size) else None
+    except Exception:  # a collate that takes no batches but those it was written for
+        return None
 
 
 def _stacked(samples: list[Any], collate: Callable[[list[Any]], Any]) -> TensorRows | None:
@@ -209,29 +231,14 @@ def _stacked(samples: list[Any], collate: Callable[[list[Any]], Any]) -> TensorR
 
 def _gathers(rows: TensorRows, samples: list[Any], collate: Callable[[list[Any]], Any], batch_size: int) -> bool:
     """Whether gathering is the same as collating: not so when a collate pads, mixes or normalises a batch."""
-    for size in (batch_size, 1, *[max(1, batch_size // 2)] * (_CHECKED_BATCHES - 2)):
-        indices = torch.from_numpy(np.random.default_rng(size).permutation(len(samples))[:size])
-        if not _equal(rows.batch(indices), collate([samples[i] for i in indices.tolist()])):
-            return False
-    return True
+    order = np.random.default_rng(batch_size).permutation(len(samples))
+    n_alone = _CHECKED_ALONE if len({_shapes(sample) for sample in samples}) == 1 else len(samples)
+    parts = [order[:batch_size], order[-batch_size:], order[: max(1, batch_size // 2)], *order[:n_alone, None]]
+    return all(same(rows.batch(torch.from_numpy(part)), collate([samples[i] for i in part.tolist()])) for part in parts)
 
 
-def _equal(first: Any, second: Any) -> bool:
-    leaves, spec = pytree.tree_flatten(first)
-    others, other_spec = pytree.tree_flatten(second)
-    return bool(spec == other_spec) and all(_same(a, b) for a, b in zip(leaves, others, strict=True))
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(np.asarray(a), np.asarray(b))
-    return bool(a is b or a == b or _content(a) == _content(b))
-
-
-def _content(thing: Any) -> Any:
-    return thing.tobytes() if hasattr(thing, "tobytes") else vars(thing) if hasattr(thing, "__dict__") else None
+def _shapes(sample: Any) -> tuple[Any, ...]:
+    return tuple(getattr(leaf, "shape", None) for leaf in pytree.tree_leaves(sample))
 
 
 def _bytes(tree: Any) -> float:

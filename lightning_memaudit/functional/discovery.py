@@ -22,19 +22,17 @@ from lightning_memaudit.functional.checks import (
     as_positive_int,
     as_probability,
 )
-from lightning_memaudit.functional.pairs import (
-    SLACK,
+from lightning_memaudit.functional.pairs import SLACK, Region, Stripe, select_pairs
+from lightning_memaudit.functional.values import (
     Values,
     binary_or_float,
     given_out_values,
     influence_values,
     mutual_values,
-    select_pairs,
-    tiles,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -164,9 +162,11 @@ def false_discovery_rate(
         listed = as_array(rows, name="rows", ndim=1, dtype=None)
         chosen = np.unique(as_indices(listed, name="rows", size=len(listed), upper=n_train))
 
+    region = Region(chosen, columns, row_labels, column_labels)
+    values = _values(statistic, outcomes, inside, min_models=min_models, n_pairs=region.size * (n_permutations + 1))
+
     def count(shown: BoolArray) -> IntArray:
-        cuts = tiles(chosen, columns, block=block, row_labels=row_labels, column_labels=column_labels)
-        return _count_over(_values(statistic, outcomes, inside, shown, min_models), cuts, grid)
+        return _count_over(values(shown), region, block, grid)
 
     observed = count(inside)
     false = np.zeros(len(grid), dtype=np.int64)
@@ -270,18 +270,21 @@ def near_duplicates(
         return NearDuplicates(none, none, np.empty(0), threshold, float("nan"))
     n = inside.shape[1]
     row_labels, column_labels = _labels(labels, None, n, n, test_on_train=True)
-    cuts = tiles(np.arange(n), np.arange(n), block=block, row_labels=row_labels, column_labels=column_labels)
-    values = _values("mutual", binary_or_float(checked), inside, inside, min_models)
-    pairs = select_pairs(values, cuts, top_k=None, threshold=threshold)
+    region = Region(np.arange(n), np.arange(n), row_labels, column_labels)
+    values = _values("mutual", binary_or_float(checked), inside, min_models=min_models, n_pairs=region.size)(inside)
+    pairs = select_pairs(values, region, block=block, top_k=None, threshold=threshold)
     rate = float(rates.rate[rates.thresholds == threshold][0])
     return NearDuplicates(pairs.train_index, pairs.test_index, pairs.influence, threshold, rate)
 
 
-def _values(statistic: Statistic, correct: NDArray[Any], mask: BoolArray, shown: BoolArray, min_models: int) -> Values:
+def _values(
+    statistic: Statistic, correct: NDArray[Any], mask: BoolArray, *, min_models: int, n_pairs: int
+) -> Callable[[BoolArray], Values]:
+    """The values of a statistic as a function of the mask that is shown."""
     if statistic == "influence":
-        return influence_values(correct, shown)
-    given_out = given_out_values(correct, mask, shown, min_models=min_models)
-    return given_out if statistic == "given-out" else mutual_values(given_out)
+        return influence_values(correct, n_pairs=n_pairs)
+    given_out = given_out_values(correct, mask, min_models=min_models, n_pairs=n_pairs)
+    return given_out if statistic == "given-out" else lambda shown: mutual_values(given_out(shown))
 
 
 def _labels(
@@ -302,14 +305,21 @@ def _labels(
     )
 
 
-def _count_over(values: Values, cuts: Iterator[tuple[IntArray, IntArray]], grid: FloatArray) -> IntArray:
+def _count_over(values: Values, region: Region, block: int, grid: FloatArray) -> IntArray:
     """Count values at or over each threshold of an ascending grid."""
-    counts = np.zeros(len(grid) + 1, dtype=np.int64)
-    for rows, columns in cuts:
-        found = values(rows, columns)
-        large = found[found >= grid[0] - SLACK]
-        counts += np.bincount(np.searchsorted(grid, large + SLACK, side="right"), minlength=len(grid) + 1)
-    return np.cumsum(counts[::-1])[::-1][1:].copy()
+    none = np.zeros(len(grid) + 1, dtype=np.int64)
+
+    def counts(stripe: Stripe) -> IntArray:
+        blocks, columns = stripe
+        found = none.copy()
+        for rows in blocks:
+            tile = values.tile(rows, columns)
+            large = tile[tile >= grid[0] - SLACK]
+            found += np.bincount(np.searchsorted(grid, large + SLACK, side="right"), minlength=len(grid) + 1)
+        return found
+
+    bins = sum(values.each(counts, region.stripes(values, block)), start=none)
+    return np.cumsum(bins[::-1])[::-1][1:].copy()
 
 
 def _dealt_anew(n_models: int, blocks: Array | None, rng: np.random.Generator) -> IntArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from os import PathLike, fspath
 from typing import Any, TypeAlias, overload
 
@@ -27,15 +28,8 @@ from lightning_memaudit.functional.discovery import (
     near_duplicates,
     threshold_for_fdr,
 )
-from lightning_memaudit.functional.pairs import (
-    InfluencePairs,
-    Values,
-    binary_or_float,
-    given_out_values,
-    influence_values,
-    select_pairs,
-    tiles,
-)
+from lightning_memaudit.functional.pairs import InfluencePairs, Region, select_pairs
+from lightning_memaudit.functional.values import Values, binary_or_float, given_out_values, influence_values
 
 __all__ = [
     "FalseDiscoveryRate",
@@ -79,8 +73,11 @@ def influence(
     """Influence of every train example on every test example (Feldman and Zhang 2020, equation 2).
 
     ``infl_ij = C_ij / n_in_i - (S_j - C_ij) / n_out_i`` with ``C = mask.T @ correct_test`` and ``S`` the column sums of
-    ``correct_test``, so one exact product of counts serves both arms. Blocks have at most ``block`` rows and about four
-    million cells: beyond the arguments (and a dense result) it takes about 150 MB, plus 8 bytes × M × ``block``.
+    ``correct_test``, so one exact product of counts serves both arms. Large products of 0/1 outcomes count packed bits
+    if numba is installed (extra ``fast``); the others multiply matrices. Both find the same values.
+
+    The dense matrix is never built unless it is the result. Beyond bool arguments and the result, counting bits takes
+    an eighth of the arguments and about 10 MB a thread of torch; products take 150 MB and 4 bytes × M × ``block``.
 
     Args:
         correct_test: Outcomes on the test examples [M, n_test] in [0, 1].
@@ -107,10 +104,9 @@ def influence(
     """
     outcomes = binary_or_float(as_correct(correct_test, name="correct_test"))
     inside = as_mask(mask, n_models=len(outcomes))
-    shape = inside.shape[1], outcomes.shape[1]
-    return _dense_or_pairs(
-        influence_values(outcomes, inside), shape, top_k=top_k, threshold=threshold, block=block, out=out
-    )
+    region = Region(np.arange(inside.shape[1]), np.arange(outcomes.shape[1]))
+    values = influence_values(outcomes, n_pairs=region.size)(inside)
+    return _dense_or_pairs(values, region, top_k=top_k, threshold=threshold, block=block, out=out)
 
 
 @overload
@@ -159,7 +155,8 @@ def influence_given_out(
     """Influence of train example i on train example j among the models with j out.
 
     A train example is mostly right whenever it is in, which hides what others do for it: exact duplicates at r = .7
-    show .30 over all models and 1.00 given j out. Two products of counts a block; memory as ``influence``, twice over.
+    show .30 over all models and 1.00 given j out. Two products of counts a block, and up to twice the memory of
+    ``influence``.
 
     Args:
         correct: Outcomes on the train examples [M, n] in [0, 1].
@@ -185,10 +182,10 @@ def influence_given_out(
     """
     checked, inside = as_outcomes(correct, mask)
     outcomes = binary_or_float(checked)
-    values = given_out_values(outcomes, inside, inside, min_models=as_positive_int(min_models, name="min_models"))
-    return _dense_or_pairs(
-        values, (inside.shape[1], inside.shape[1]), top_k=top_k, threshold=threshold, block=block, out=out
-    )
+    least = as_positive_int(min_models, name="min_models")
+    region = Region(np.arange(inside.shape[1]), np.arange(inside.shape[1]))
+    values = given_out_values(outcomes, inside, min_models=least, n_pairs=region.size)(inside)
+    return _dense_or_pairs(values, region, top_k=top_k, threshold=threshold, block=block, out=out)
 
 
 def high_influence_pairs(
@@ -238,14 +235,10 @@ def high_influence_pairs(
         )
     row_labels = as_indices(labels_train, name="labels_train", size=n_train)
     column_labels = as_indices(labels_test, name="labels_test", size=n_test)
-    cuts = tiles(
-        np.flatnonzero(mem >= memorization_threshold),
-        np.arange(n_test),
-        block=as_positive_int(block, name="block"),
-        row_labels=row_labels,
-        column_labels=column_labels,
-    )
-    return select_pairs(influence_values(outcomes, inside), cuts, top_k=None, threshold=influence_threshold)
+    region = Region(np.flatnonzero(mem >= memorization_threshold), np.arange(n_test), row_labels, column_labels)
+    values = influence_values(outcomes, n_pairs=region.size)(inside)
+    rows = as_positive_int(block, name="block")
+    return select_pairs(values, region, block=rows, top_k=None, threshold=influence_threshold)
 
 
 def minimum_detectable_influence(
@@ -309,34 +302,33 @@ def _worst_case_error(n_in: float, n_out: float) -> float:
 
 
 def _dense_or_pairs(
-    values: Values,
-    shape: tuple[int, int],
-    *,
-    top_k: int | None,
-    threshold: float | None,
-    block: int,
-    out: Out,
+    values: Values, region: Region, *, top_k: int | None, threshold: float | None, block: int, out: Out
 ) -> Dense | InfluencePairs:
     """Select pairs, or fill the dense matrix."""
-    n_rows, n_columns = shape
-    cuts = tiles(np.arange(n_rows), np.arange(n_columns), block=as_positive_int(block, name="block"))
+    most = as_positive_int(block, name="block")
     if top_k is not None or threshold is not None:
         if out is not None:
             raise ArgumentError("out is for the dense matrix, but top_k or threshold was given too; leave one of them.")
         k = None if top_k is None else as_positive_int(top_k, name="top_k")
-        return select_pairs(values, cuts, top_k=k, threshold=threshold)
+        return select_pairs(values, region, block=most, top_k=k, threshold=threshold)
+    shape = len(region.rows), len(region.columns)
     dense: Dense
     if out is None:
-        dense = np.empty((n_rows, n_columns), dtype=np.float32)
+        dense = np.empty(shape, dtype=np.float32)
     elif isinstance(out, np.ndarray):
-        if out.shape != (n_rows, n_columns) or out.dtype != np.float32:
-            raise ArgumentError(
-                f"out must be float32 of shape {(n_rows, n_columns)}, got {out.dtype} {out.shape}; allocate it anew."
-            )
+        if out.shape != shape or out.dtype != np.float32:
+            raise ArgumentError(f"out must be float32 of shape {shape}, got {out.dtype} {out.shape}; allocate it anew.")
         dense = out
     else:
-        path = fspath(out)
-        dense = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n_rows, n_columns))
-    for rows, columns in cuts:
-        dense[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = values(rows, columns)
+        dense = np.lib.format.open_memmap(fspath(out), mode="w+", dtype=np.float32, shape=shape)
+    height, width = values.tile_shape(shape[0], most)
+
+    def fill(corner: tuple[int, int]) -> None:
+        top, left = corner
+        rows, columns = region.rows[top : top + height], region.columns[left : left + width]
+        dense[top : top + height, left : left + width] = values.tile(rows, columns)
+
+    # Row after row, so that a file is written from its beginning to its end.
+    for _ in values.each(fill, product(range(0, shape[0], height), range(0, shape[1], width))):
+        pass
     return dense

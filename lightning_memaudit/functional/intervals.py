@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, FloatArray, as_array, as_probability
+from lightning_memaudit.functional.checks import Array, BoolArray, FloatArray, as_array, as_probability
 
 Interval = tuple[FloatArray, FloatArray]
 
@@ -289,24 +289,59 @@ def tango(b: Array, c: Array, n: Array, *, level: float = 0.95) -> Interval:
     _check_counts(first, pairs, k_name="b", n_name="n")
     _check_counts(second, pairs, k_name="c", n_name="n")
     _check_counts(first + second, pairs, k_name="b + c", n_name="n")
-    high = _tango_upper(first, second, _positive(pairs), _z(level) ** 2)
-    low = -_tango_upper(second, first, _positive(pairs), _z(level) ** 2)
+    high = tango_upper(first, second, _positive(pairs), _z(level) ** 2)
+    low = -tango_upper(second, first, _positive(pairs), _z(level) ** 2)
     return _clip(low, high, -1.0)
 
 
-def _tango_upper(b: FloatArray, c: FloatArray, n: FloatArray, z2: float) -> FloatArray:
-    """Bisect for the difference above (b − c) / n whose squared score statistic is z²."""
+def tango_upper(b: FloatArray, c: FloatArray, n: FloatArray, z2: FloatArray | float) -> FloatArray:
+    """Upper end of ``tango`` by bisection: the difference above (b − c) / n whose squared score statistic is z².
+
+    Args:
+        b: Pairs right in the first only, float64; counts need not be whole.
+        c: Pairs right in the second only.
+        n: All pairs; NaN gives NaN.
+        z2: Square of the normal quantile, a scalar or one for each.
+
+    Returns:
+        The upper end, float64; the lower end is ``-tango_upper(c, b, n, z2)``.
+
+    Example:
+        >>> print(f"{tango_upper(np.array(0.0), np.array(0.0), np.array(50.0), 3.8415):.4f}")
+        0.0713
+    """
     low, high = (b - c) / n, np.ones_like(n)
     for _ in range(60):
         delta = (low + high) / 2
-        linear = -b - c + (2 * n - b + c) * delta
-        root = np.sqrt(np.maximum(linear**2 + 8 * n * c * delta * (1 - delta), 0.0))
-        # Where linear > 0 the textbook form cancels; this is the same root without the cancellation.
-        stable = 2 * c * delta * (1 - delta) / np.where(linear > 0, root + linear, 1.0)
-        q = np.where(linear > 0, stable, (root - linear) / (4 * n))
-        inside = (b - c - n * delta) ** 2 <= z2 * n * np.maximum(2 * q + delta * (1 - delta), 0.0)
+        inside = tango_within(b, c, n, delta, z2)
         low, high = np.where(inside, delta, low), np.where(inside, high, delta)
     return np.asarray(np.where(np.isnan(n), np.nan, (low + high) / 2))
+
+
+def tango_within(b: FloatArray, c: FloatArray, n: FloatArray, delta: FloatArray, z2: FloatArray | float) -> BoolArray:
+    """Whether the squared score statistic of a difference is at most z² (Tango 1998, equations 10 and 13).
+
+    Args:
+        b: Pairs right in the first only, float64; counts need not be whole.
+        c: Pairs right in the second only.
+        n: All pairs.
+        delta: Difference under the hypothesis, in [(b − c) / n, 1].
+        z2: Square of the normal quantile.
+
+    Returns:
+        One truth value each; false for NaN.
+
+    Example:
+        >>> zero = np.zeros(2)
+        >>> tango_within(zero, zero, np.full(2, 50.0), np.array([0.071, 0.072]), 3.8415)
+        array([ True, False])
+    """
+    linear = -b - c + (2 * n - b + c) * delta
+    root = np.sqrt(np.maximum(linear**2 + 8 * n * c * delta * (1 - delta), 0.0))
+    # Where linear > 0 the textbook form cancels; this is the same root without the cancellation.
+    stable = 2 * c * delta * (1 - delta) / np.where(linear > 0, root + linear, 1.0)
+    q = np.where(linear > 0, stable, (root - linear) / (4 * n))
+    return np.asarray((b - c - n * delta) ** 2 <= z2 * n * np.maximum(2 * q + delta * (1 - delta), 0.0))
 
 
 def welch_floor(

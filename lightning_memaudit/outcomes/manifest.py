@@ -72,6 +72,16 @@ class Manifest:
         return aspects | {"plan": self.plan.digest}
 
     @property
+    def trained_by(self) -> str:
+        """How models are trained, in words."""
+        if not self.execution:
+            return self.executor
+        size = self.execution["chunk_size"]
+        at_once = f", {size} models at once" if size > 1 else ""
+        compiled = ", compiled" if self.execution.get("compiled") else ""
+        return f"{self.executor}: {self.execution['engine']}{at_once}{compiled} ({self.execution['reason']})"
+
+    @property
     def plan(self) -> SubsetPlan:
         """The subset plan."""
         return SubsetPlan.from_dict(self.identity.plan)

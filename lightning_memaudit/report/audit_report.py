@@ -61,7 +61,8 @@ class AuditReport:
             "digests": manifest.digests,
             "model": manifest.identity.model["class"],
             "data": manifest.identity.data,
-            "executor": manifest.executor,
+            "executor": manifest.trained_by,
+            "execution": manifest.execution,
             **{name: {"status": "unavailable", "reason": _NOT_BUILT} for name in SECTIONS},
         }
         if not store.treatments():

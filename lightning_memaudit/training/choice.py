@@ -29,6 +29,7 @@ _CHUNK_SIZES = (8, 32)  # gains flatten after that, and the last chunk of a popu
 _TIMED_STEPS = 8
 _NOT_WORTH_A_TRIAL = 4.0  # seconds that all models take together
 _BETTER_BY = 1.1
+_ASKED_FOR = "asked for"
 _COMPILED_GAINS = 1.3  # at least, where it gains anything
 _COMPILED_COSTS = 60.0  # seconds, in every process, when nothing is in the compiler's cache
 
@@ -94,12 +95,15 @@ def decide(
         n_processes: How many processes share the work.
     """
     if population.decision is None:
-        earlier = store.manifest.execution.get("engine")
-        allowed = [engine for engine in allowed if engine == earlier] or allowed
-        with preserved_randomness():
-            population.decision = choose(
-                population, plan, model_ids, allowed=allowed, length=population.length, n_processes=n_processes
-            )
+        earlier = store.manifest.execution
+        allowed = [engine for engine in allowed if engine == earlier.get("engine")] or allowed
+        if len(allowed) > 1 and earlier.get("engine") == "trainer" and earlier["reason"] != _ASKED_FOR:
+            population.decision = Decision(Choice(**earlier), None)  # which a trial found to be the only way
+        else:
+            with preserved_randomness():
+                population.decision = choose(
+                    population, plan, model_ids, allowed=allowed, length=population.length, n_processes=n_processes
+                )
         store.record_execution(population.decision.choice.to_dict())
     return population.decision
 
@@ -124,7 +128,7 @@ def choose(
         n_processes: How many processes share the work.
     """
     if not {"in-memory", "ensemble"} & set(allowed):
-        return Decision(Choice("trainer", reason="asked for"), None)
+        return Decision(Choice("trainer", reason=_ASKED_FOR), None)
     n_steps, n_batches = guard_steps(length.batches_per_epoch), length.batches or 1
     try:
         data = read_into_memory(population)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from lightning_memaudit.exceptions import TrainingError
 from lightning_memaudit.training.ensemble.chunk import score_chunk, train_chunk
 from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.task import one_model, train_model
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from lightning_memaudit.training.task import Population
 
 __all__ = ["train_here"]
+
+_log = logging.getLogger(__name__)
 
 
 def train_here(
@@ -75,7 +79,8 @@ def _train_together(
         with one_model(model_ids[0]):
             chunk = train_chunk(population, plan, model_ids, data, decision.known)
             shards = score_chunk(population, plan, chunk, data)
-    except NotHonoured:  # such as subsets of different sizes, of which the trial saw equal ones
+    except (NotHonoured, TrainingError) as error:  # such as subsets of different sizes, or .item() in a late epoch
+        _log.info("%d models are trained one after the other: %s", len(model_ids), error)
         for model_id in model_ids:
             _train_one(population, plan, model_id, store, data, ())
         return
@@ -95,8 +100,8 @@ def _train_one(
     if data is not None:
         try:
             train_model(population, plan, model_id, store, notes=notes, data=data)
-        except NotHonoured:
-            pass  # something that came up late in training, such as trainer.should_stop: the Trainer does it
+        except NotHonoured as error:  # something that came up late in training, such as trainer.should_stop
+            _log.info("model %d is trained by Lightning's own loop: %s", model_id, error)
         else:
             return
     train_model(population, plan, model_id, store, notes=notes)

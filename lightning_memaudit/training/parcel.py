@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import numpy as np
 import torch
 
 from lightning_memaudit.data.rows import TensorRows
@@ -25,12 +26,27 @@ if TYPE_CHECKING:
 
 __all__ = ["NotSentError", "Parcel", "import_path", "pack", "unpack"]
 
-_LARGE = 2**16
+_LARGE, _ALIGNMENT = 2**16, 64
+_NUMPY_HAS = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
+}
+_BY_VALUE = 6  # parts of a class, of which cloudpickle forgets the qualified name
+_IN_THIS_PROCESS = "executor='ensemble' or 'sequential'"
 _OBJECT, _BUFFERS, _INDEX, _ROWS = "object.pkl", "buffers.bin", "index.json", "rows.pt"
 
 
 class NotSentError(ConfigurationError):
-    """The user's objects cannot be pickled."""
+    """The user's objects cannot be sent to other processes, or not be rebuilt there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +58,7 @@ class Parcel:
         plan: ``SubsetPlan.to_dict()``.
         store: URL of the store.
         choice: ``Choice.to_dict()``.
+        damaged: Models whose shard cannot be read, to be trained anew.
         notes: For the manifest.
         path: Where modules are imported from.
     """
@@ -50,6 +67,7 @@ class Parcel:
     plan: Mapping[str, Any]
     store: str
     choice: Mapping[str, Any]
+    damaged: Sequence[int]
     notes: Sequence[str]
     path: tuple[str, ...]
 
@@ -66,49 +84,95 @@ def pack(parcel: Parcel, folder: Path, *, rows: TensorRows | None) -> None:
         rows: Training examples in memory, for all workers.
 
     Raises:
-        NotSentError: The user's objects cannot be pickled; the message says which.
+        NotSentError: The user's objects cannot be pickled, or there is no room; the message says which.
     """
     buffers: list[pickle.PickleBuffer] = []
-    content = io.BytesIO()
     try:
-        _Pickler(content, buffer_callback=buffers.append).dump(parcel)
+        content = _pickled(parcel, buffers)
     except Exception as error:  # whatever the user's objects raise when they are pickled
         raise NotSentError(
-            f"executor: model, data, trainer or score_fn cannot be sent to other processes ({type(error).__name__}: "
-            f"{error}); build what cannot be pickled inside the callable, or take executor='ensemble' or 'sequential'"
+            f"executor: {_culprit(parcel.recipe)} cannot be sent to other processes ({type(error).__name__}: {error}); "
+            f"build what cannot be pickled inside the callable, or take {_IN_THIS_PROCESS}"
         ) from error
-    sizes = []
-    with (folder / _BUFFERS).open("wb") as file:
-        for buffer in buffers:
-            raw = buffer.raw()
-            file.write(raw)
-            file.write(b"\0" * (-len(raw) % 64))
-            sizes.append(len(raw))
-    (folder / _OBJECT).write_bytes(content.getvalue())
-    (folder / _INDEX).write_text(json.dumps({"sizes": sizes, "path": list(parcel.path)}))
-    if rows is not None:
-        rows.save(folder / _ROWS)
+    try:
+        sizes = _write_buffers(buffers, folder / _BUFFERS)
+        (folder / _OBJECT).write_bytes(content)
+        (folder / _INDEX).write_text(json.dumps({"sizes": sizes, "path": list(parcel.path)}))
+        if rows is not None:
+            rows.save(folder / _ROWS)
+    except (OSError, RuntimeError) as error:  # torch.save has its own error for a full disk
+        raise NotSentError(
+            f"executor: the data for other processes cannot be written to {folder} ({error}); set TMPDIR to a folder "
+            f"with more room, or take {_IN_THIS_PROCESS}"
+        ) from error
 
 
 def unpack(folder: Path) -> tuple[Parcel, TensorRows | None]:
-    """Read a parcel; large arrays are mapped, and written to only in this process."""
+    """Read a parcel; large arrays are mapped, and written to only in this process.
+
+    Raises:
+        NotSentError: The user's objects cannot be rebuilt here.
+    """
     index = json.loads((folder / _INDEX).read_text())
     sys.path[:] = list(dict.fromkeys([*index["path"], *sys.path]))
-    buffers: list[memoryview] = []
-    if index["sizes"]:
-        with (folder / _BUFFERS).open("rb") as file:
-            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        start = 0
-        for size in index["sizes"]:
-            buffers.append(whole[start : start + size])
-            start += size + -size % 64
-    parcel: Parcel = pickle.loads((folder / _OBJECT).read_bytes(), buffers=buffers)  # noqa: S301 - our own parent wrote it
+    buffers = _map_buffers(index["sizes"], folder / _BUFFERS)
+    try:
+        parcel: Parcel = pickle.loads((folder / _OBJECT).read_bytes(), buffers=buffers)  # noqa: S301 - from our parent
+    except Exception as error:  # a module that only the parent could import, or whatever the user's classes raise
+        raise NotSentError(
+            f"executor: model, data, trainer or score_fn cannot be rebuilt in another process ({type(error).__name__}: "
+            f"{error}); define them in a module that can be imported there, or take {_IN_THIS_PROCESS}"
+        ) from error
     rows = folder / _ROWS
     return parcel, TensorRows.load(rows) if rows.exists() else None
 
 
+def import_path() -> tuple[str, ...]:
+    """Where this process imports modules from."""
+    return tuple(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" in sys.path is the working directory
+
+
+def _pickled(thing: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+    content = io.BytesIO()
+    _Pickler(content, buffer_callback=buffers.append).dump(thing)
+    return content.getvalue()
+
+
+def _culprit(recipe: Recipe) -> str:
+    """Which part of a recipe cannot be pickled."""
+    for name in ("model", "data", "trainer", "score_fn", "groups", "eval_dataset", "train_loader_factory"):
+        try:
+            _pickled(getattr(recipe, name), [])
+        except Exception:
+            return name
+    return "the recipe"
+
+
+def _write_buffers(buffers: Sequence[pickle.PickleBuffer], path: Path) -> list[int]:
+    sizes = []
+    with path.open("wb") as file:
+        for buffer in buffers:
+            raw = buffer.raw()
+            file.write(raw)
+            file.write(b"\0" * (-len(raw) % _ALIGNMENT))
+            sizes.append(len(raw))
+    return sizes
+
+
+def _map_buffers(sizes: Sequence[int], path: Path) -> list[memoryview]:
+    buffers: list[memoryview] = []
+    whole, start = memoryview(b""), 0
+    if any(sizes):
+        with path.open("rb") as file:
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    for size in sizes:
+        buffers.append(whole[start : start + size])
+        start += size + -size % _ALIGNMENT
+    return buffers
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, with large tensors out of band as numpy arrays are."""
+    """cloudpickle, with large tensors out of band as numpy arrays are, mapped files by name, and whole class names."""
 
     def __init__(self, file: io.BytesIO, *, buffer_callback: Any) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
@@ -116,7 +180,21 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is torch.Tensor and _is_plain(obj):
             return torch.from_numpy, (obj.numpy(),)
-        return super().reducer_override(obj)
+        base: Any = getattr(obj, "base", None)  # of a slice it is the array that it was taken from
+        if type(obj) is np.memmap and isinstance(base, mmap.mmap) and obj.filename is not None:
+            mode = "r+" if obj.mode == "w+" else obj.mode
+            order = "F" if obj.flags.fnc else "C"
+            return np.memmap, (obj.filename, obj.dtype, mode, obj.offset, obj.shape, order)
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == _BY_VALUE:
+            make, arguments, state, *items, set_state = reduced
+            return make, arguments, (set_state, state, obj.__qualname__), *items, _set_class_state
+        return reduced
+
+
+def _set_class_state(kind: type, state: tuple[Any, Any, str]) -> None:
+    set_state, of_cloudpickle, kind.__qualname__ = state
+    set_state(kind, of_cloudpickle)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -126,13 +204,8 @@ def _is_plain(tensor: torch.Tensor) -> bool:
         and not tensor.requires_grad
         and tensor.nbytes >= _LARGE
         and tensor.is_contiguous()
-        and tensor.dtype is not torch.bfloat16
-        and not tensor.is_quantized
+        and tensor.dtype in _NUMPY_HAS
         and not tensor.is_conj()
         and not tensor.is_neg()
+        and not vars(tensor)
     )
-
-
-def import_path() -> tuple[str, ...]:
-    """Where this process imports modules from."""
-    return tuple(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 - what "" means in sys.path

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.data.plan import SubsetPlan
+from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.choice import Choice, Decision
 from lightning_memaudit.training.engines import train_here
@@ -15,12 +17,12 @@ from lightning_memaudit.training.parcel import unpack
 from lightning_memaudit.training.task import Population, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from lightning_memaudit.training.parcel import Parcel
 
-__all__ = ["Session"]
+__all__ = ["Session", "train_lease"]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,12 +48,18 @@ class Session:
         """Unpack a parcel, set up the data under the plan's seed, and check them against the store.
 
         Raises:
+            ConfigurationError: The store cannot be reached from here.
             MismatchError: The data or the model are other ones in this process.
         """
         parcel, rows = unpack(folder)
+        store = OutcomeStore(parcel.store)
+        if not store.exists:
+            raise ConfigurationError(
+                f"store={store.url!r}: a worker on {platform.node()} does not find it; all workers need to reach it, "
+                "through a shared folder or a URL"
+            )
         plan = SubsetPlan.from_dict(dict(parcel.plan))
         population = Population(parcel.recipe, plan.seed)
-        store = OutcomeStore(parcel.store)
         probe(population, plan, store, notes=parcel.notes)
         choice = Choice(**parcel.choice)
         data: InMemoryData | None = None
@@ -62,4 +70,39 @@ class Session:
 
     def train(self, model_ids: Sequence[int]) -> Iterator[int]:
         """Train, score and record models; yields the number of each that is in the store."""
-        return train_here(self.population, self.plan, model_ids, self.store, self.decision, notes=self.parcel.notes)
+        return train_lease(
+            self.population,
+            self.plan,
+            model_ids,
+            self.store,
+            self.decision,
+            damaged=self.parcel.damaged,
+            notes=self.parcel.notes,
+        )
+
+
+def train_lease(
+    population: Population,
+    plan: SubsetPlan,
+    model_ids: Sequence[int],
+    store: OutcomeStore,
+    decision: Decision,
+    *,
+    damaged: Collection[int],
+    notes: Sequence[str] = (),
+) -> Iterator[int]:
+    """``train_here`` for some models of a population; shards that came since the run began are passed over.
+
+    Args:
+        population: The prepared recipe.
+        plan: The subset plan.
+        model_ids: Which models.
+        store: Where their shards go.
+        decision: How they are trained.
+        damaged: Models whose shard was there when the run began, and cannot be read.
+        notes: For the manifest.
+    """
+    recorded = [model_id for model_id in model_ids if model_id not in damaged and store.has(model_id)]
+    yield from recorded
+    rest = [model_id for model_id in model_ids if model_id not in recorded]
+    yield from train_here(population, plan, rest, store, decision, notes=notes)

@@ -2,8 +2,9 @@
 
 It unpacks the parcel in FOLDER and trains what standard input asks for, one JSON message a line: ``{"train": [3, 4]}``.
 It answers on standard output: ``{"event": "ready"}``, ``{"event": "stored", "model_id": 3}``, ``{"event": "idle"}``,
-``{"event": "failed", ...}``. What the user's code prints goes to standard error. When standard input ends, so does the
-process: its parent is gone or has no more work.
+``{"event": "failed", ...}``. What the user's code prints goes to standard error, of which no more is kept than that of
+the model in hand. A parent that has no more work kills its workers; when standard input ends, the parent was killed
+itself, and the process removes FOLDER and ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
+import stat
 import sys
 import threading
 import traceback
@@ -22,18 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+
 
 def main(arguments: list[str]) -> int:
     """Run until standard input ends."""
     folder, n_threads = Path(arguments[0]), int(arguments[1])
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    asked, answers = os.fdopen(os.dup(_STDIN)), os.fdopen(os.dup(_STDOUT), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), _STDIN)  # the user's code neither reads requests nor writes answers
+    os.dup2(_STDERR, _STDOUT)
     requests: queue.Queue[list[int]] = queue.Queue()
-    threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
+    threading.Thread(target=_listen, args=(asked, requests, folder), daemon=True).start()
 
     import torch
 
-    from lightning_memaudit.exceptions import MemauditError
+    from lightning_memaudit.training.failure import describe
     from lightning_memaudit.training.session import Session
 
     torch.set_num_threads(n_threads)
@@ -43,19 +49,27 @@ def main(arguments: list[str]) -> int:
         while True:
             for model_id in session.train(requests.get()):
                 _say(answers, event="stored", model_id=model_id)
+                _forget_output()
             _say(answers, event="idle")
-    except MemauditError as error:
-        _say(answers, event="failed", kind=type(error).__name__, message=str(error))
     except BaseException as error:
-        _say(answers, event="failed", kind="", message=f"{type(error).__name__}: {error}")
         traceback.print_exc()
+        _say(answers, event="failed", **describe(error))
     return 1
 
 
-def _listen(stdin: TextIO, requests: queue.Queue[list[int]]) -> None:
-    for line in stdin:
+def _listen(asked: TextIO, requests: queue.Queue[list[int]], folder: Path) -> None:
+    for line in asked:
         requests.put(json.loads(line)["train"])
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # wherever the main thread is: nobody waits for it any more
+
+
+def _forget_output() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if stat.S_ISREG(os.fstat(_STDERR).st_mode):
+        os.lseek(_STDERR, 0, os.SEEK_SET)
+        os.ftruncate(_STDERR, 0)
 
 
 def _say(answers: TextIO, **message: Any) -> None:

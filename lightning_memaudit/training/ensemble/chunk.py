@@ -112,6 +112,6 @@ def score_chunk(population: Population, plan: SubsetPlan, chunk: TrainedChunk, d
 def _member(population: Population, plan: SubsetPlan, model_id: int) -> Member:
     with seeded(plan.model_seed(model_id)):
         module = population.recipe.model()
-        order = EpochOrder(SubsetDataModule(population.source, plan, model_id).in_process().train_dataloader())
+        order = EpochOrder(SubsetDataModule(population.source, plan, model_id).train_dataloader())
         order.start_epoch()
         return Member(module, order, torch.get_rng_state())

@@ -64,35 +64,37 @@ class EnsembleGradients:
             leaves: The tensors of a batch ``[K, batch, ...]``.
             index: Number of the batch in its epoch.
         """
-        used = {name: parameter for name, parameter in stack.trained.items() if name not in self._unused}
-        rest = {name: parameter for name, parameter in stack.trained.items() if name in self._unused} | stack.fixed
-        arguments = (_detached(used), _detached(rest), stack.buffers, leaves)
         if self._steady:
+            used = {name: parameter for name, parameter in stack.trained.items() if name not in self._unused}
+            rest = {name: parameter for name, parameter in stack.trained.items() if name in self._unused} | stack.fixed
+            arguments = (_detached(used), _detached(rest), stack.buffers, leaves)
             shapes = tuple(leaf.shape for leaf in leaves)
             if shapes not in self._traces:
                 buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
                 self._traces[shapes] = self._trace(*arguments[:2], buffers, leaves)
-            gradients = self._traces[shapes](*arguments)
-        else:
-            gradients = self._function(index)(*arguments)
-        for name, parameter in used.items():
-            parameter.grad = gradients[name]
+            for name, gradient in self._traces[shapes](*arguments).items():
+                used[name].grad = gradient.contiguous()  # fused optimizers go through memory as it lies
+            return
+        for parameter in stack.trained.values():
+            parameter.grad = None
+        losses = vmap(self._loss(index), randomness="different")(stack.trained, stack.fixed, stack.buffers, leaves)
+        torch.autograd.backward(losses.sum())  # of the parameters that take part in this step
 
     def _trace(self, *arguments: Any) -> Callable[..., _Tensors]:
         state = torch.get_rng_state()
-        traced: Callable[..., _Tensors] = make_fx(self._function(0))(*arguments)
+        traced: Callable[..., _Tensors] = make_fx(vmap(grad(self._loss(0)), randomness="different"))(*arguments)
         torch.set_rng_state(state)
         if arguments[-1][0].shape[1] == self._compiled_batch_size:
             return torch.compile(traced, dynamic=False)
         return traced
 
-    def _function(self, index: int) -> Callable[..., _Tensors]:
+    def _loss(self, index: int) -> Callable[..., torch.Tensor]:
         def loss(used: _Tensors, rest: _Tensors, buffers: _Tensors, leaves: list[torch.Tensor]) -> torch.Tensor:
             batch = pytree.tree_unflatten(leaves, self._spec)
             tensors = {f"pl_module.{name}": tensor for name, tensor in (used | rest | buffers).items()}
             return loss_of(functional_call(self._module, tensors, (batch, index)))
 
-        return vmap(grad(loss), randomness="different")
+        return loss
 
 
 class _TrainingStep(nn.Module):

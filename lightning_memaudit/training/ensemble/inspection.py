@@ -12,6 +12,7 @@ from torch import nn
 from torchmetrics import Metric, MetricCollection
 
 from lightning_memaudit.data.randomness import random_state
+from lightning_memaudit.training.ensemble.attributes import PLAIN, attributes_of
 from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.loops.in_memory import training_step_of, without_logging
 
@@ -57,17 +58,20 @@ def inspect_step(pl_module: LightningModule, batch: Any) -> Inspection:
         return tensor
 
     with without_logging(pl_module), without_metrics(pl_module):
-        before, state = _attributes(pl_module), random_state()
+        before, state = _versions(pl_module), random_state()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = loss_of(training_step_of(pl_module)(batch, 0))
-        draws_random = random_state() != state
+        after = random_state()
+        if after[1:] != state[1:]:
+            raise NotHonoured("training_step, which draws random numbers of numpy or Python")
         torch.autograd.backward(loss)
-        changed = _changes(before, _attributes(pl_module))
-        if held := [name for name, value in changed.items() if not isinstance(value, bool | int | float | str)]:
+        now = _versions(pl_module)
+        changed = [name for name in {**before, **now} if before.get(name, _GONE) != now.get(name, _GONE)]
+        if held := [name for name in changed if not isinstance(now.get(name), PLAIN)]:
             raise NotHonoured(f"training_step, which changes the attribute {held[0]}")
         unused = {name for name, p in pl_module.named_parameters() if p.requires_grad and p.grad is None}
         steady = not changed and _is_steady(pl_module, batch)
-    return Inspection(frozenset(unused), kept, draws_random, steady)
+    return Inspection(frozenset(unused), kept, after != state, steady)
 
 
 def loss_of(output: Any) -> torch.Tensor:
@@ -112,58 +116,39 @@ def _constant(value: Any) -> Callable[..., Any]:
 
 
 def _is_steady(pl_module: LightningModule, batch: Any) -> bool:
-    trainer = pl_module._trainer
-    pl_module._trainer = _Watched()  # type: ignore[assignment]
+    trainer = pl_module.trainer
+    pl_module.trainer = _Watched()  # type: ignore[assignment]
     try:
         training_step_of(pl_module)(batch, _Watched())  # type: ignore[arg-type]
-    except _UsedError:
+    except Exception:  # the step went well with the real ones, so it used one of these
         return False
     finally:
-        pl_module._trainer = trainer
+        pl_module.trainer = trainer
     return True
 
 
-class _UsedError(Exception):
-    pass
-
-
 def _raise(*_: Any, **__: Any) -> Any:
-    raise _UsedError
+    raise TypeError
 
 
 class _Watched:
     """Stands for the batch number or the Trainer, and raises when it is used for anything."""
 
-    __getattr__ = __bool__ = __index__ = __int__ = __float__ = __eq__ = __ne__ = __hash__ = _raise
+    __getattr__ = __setattr__ = __bool__ = __index__ = __int__ = __float__ = __eq__ = __ne__ = __hash__ = _raise
     __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _raise
     __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _raise
     __str__ = __repr__ = __format__ = _raise
 
 
-_Attributes = dict[str, Any]
+_GONE = object()
 
 
-def _attributes(root: nn.Module) -> _Attributes:
-    held = {}
-    for prefix, module in root.named_modules():
-        for name, value in vars(module).items():
-            if name not in {"_parameters", "_buffers", "_modules", "_trainer", "training"}:
-                held[f"{prefix}.{name}".lstrip(".")] = _version(value)
-    return held
+def _versions(root: nn.Module) -> dict[str, Any]:
+    """Something for each attribute that is equal as long as it is not changed."""
+    return {name: _version(value) for name, value in attributes_of(root).items()}
 
 
 def _version(value: Any) -> Any:
-    """Something that is equal as long as ``value`` is not changed."""
     if isinstance(value, torch.Tensor):
         return id(value), value._version
-    if isinstance(value, list | dict | set | tuple):
-        return type(value), id(value), len(value)
-    return value
-
-
-def _changes(before: _Attributes, after: _Attributes) -> dict[str, Any]:
-    return {name: value for name, value in after.items() if name not in before or not _unchanged(before[name], value)}
-
-
-def _unchanged(old: Any, new: Any) -> bool:
-    return old is new or (type(old) is type(new) and isinstance(new, bool | int | float | str | tuple) and old == new)
+    return value if isinstance(value, PLAIN) else (id(value), value.tobytes())

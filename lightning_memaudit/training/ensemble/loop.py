@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.rows import TensorRows
+from lightning_memaudit.training.ensemble.attributes import first_difference
 from lightning_memaudit.training.ensemble.gradients import EnsembleGradients, Traces
 from lightning_memaudit.training.ensemble.inspection import inspect_step, without_metrics
 from lightning_memaudit.training.ensemble.optimizers import clip_per_model, step_stacked
@@ -23,8 +24,10 @@ from lightning_memaudit.training.loops.honoured import (
     overridden_transfer_hooks,
 )
 from lightning_memaudit.training.loops.in_memory import (
+    check_signals,
     finished_epoch,
     finished_step,
+    started_step,
     step_schedulers,
     training_is_done,
     without_logging,
@@ -59,13 +62,15 @@ class Member:
     order: EpochOrder
     random_state: torch.Tensor
 
-    def draw(self, epoch: int) -> torch.Tensor:
-        """The rows of one epoch."""
+    def draw(self, epoch: int, n_batches: int) -> torch.Tensor:
+        """The rows of one epoch; the random numbers of all models together, for dropout, go on as they were."""
+        shared = torch.get_rng_state()
         torch.set_rng_state(self.random_state)
         if epoch:
             self.order.start_epoch()
-        drawn = self.order.draw()
+        drawn = self.order.draw(n_batches)
         self.random_state = torch.get_rng_state()
+        torch.set_rng_state(shared)
         return drawn
 
 
@@ -74,12 +79,14 @@ class Known:
     """What one chunk learns for those that follow in the same process.
 
     Attributes:
+        first: The first of all models, before training; what it holds is the same in the others.
         inspection: Of the training step.
         bytes_per_model: Memory that one model of a chunk takes in training, about.
         traces: Traced training steps by the shapes of their batches.
         compiled: Compile the traced step of full batches.
     """
 
+    first: LightningModule | None = None
     inspection: Inspection | None = None
     bytes_per_model: int = 0
     traces: Traces = field(default_factory=dict)
@@ -143,11 +150,15 @@ class EnsembleLoop(InternalCallback):
         if self.known.inspection is None:
             self.spare.trainer = trainer
             self.known.inspection = inspect_step(
-                self.spare.to(device).train(), rows.batch(torch.arange(min(batch_size, len(rows)), device=device))
+                self.spare.to(device), rows.batch(torch.arange(min(batch_size, len(rows)), device=device))
             )
             parameters = sum(parameter.nbytes for parameter in pl_module.parameters())
             self.known.bytes_per_model = _COPIES * parameters + 2 * self.known.inspection.activation_bytes
-        stack = Stack.of([member.module for member in self.members], device)
+        modules = [member.module for member in self.members]
+        self.known.first = self.known.first or modules[0]
+        if odd := first_difference([self.known.first, *modules]):
+            raise NotHonoured(f"the attribute {odd}, which is no buffer and differs between models")
+        stack = Stack.of(modules, device)
         gradients = EnsembleGradients(
             pl_module,
             rows.spec,
@@ -156,21 +167,23 @@ class EnsembleLoop(InternalCallback):
             compiled_batch_size=batch_size if self.known.compiled else None,
         )
         optimizer = trainer.optimizers[0]
-        step_stacked(optimizer, pl_module, stack)
+        step_stacked(optimizer, pl_module, stack, may_fuse=self.known.inspection.steady)
         optimized = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        pl_module.train()
         with without_logging(pl_module), without_metrics(pl_module):
             while not self._done(trainer):
-                drawn = torch.stack([member.draw(trainer.current_epoch) for member in self.members]).to(device)
-                for index, indices in enumerate(torch.split(drawn, batch_size, dim=1)[:n_batches]):
+                epoch = trainer.current_epoch
+                drawn = torch.stack([member.draw(epoch, n_batches) for member in self.members]).to(device)
+                for index, indices in enumerate(torch.split(drawn, batch_size, dim=1)):
                     started = time.perf_counter()
+                    started_step(trainer, index)
                     gradients(stack, [leaf[indices] for leaf in rows.leaves], index)
                     clip_per_model(optimized, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
                     optimizer.step()
                     finished_step(trainer)
                     step_schedulers(trainer, "step", index)
                     if index + 1 == n_batches:
-                        step_schedulers(trainer, "epoch", trainer.current_epoch)
+                        step_schedulers(trainer, "epoch", epoch)
+                    check_signals(trainer)
                     self.step_seconds.append(time.perf_counter() - started)
                     if self._done(trainer):
                         break

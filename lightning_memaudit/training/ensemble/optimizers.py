@@ -31,7 +31,7 @@ _ELEMENTWISE = (
 _FUSED = (optim.SGD, optim.Adam, optim.AdamW)
 
 
-def step_stacked(optimizer: optim.Optimizer, module: nn.Module, stack: Stack) -> None:
+def step_stacked(optimizer: optim.Optimizer, module: nn.Module, stack: Stack, *, may_fuse: bool) -> None:
     """Put stacked parameters in the place of a module's own in its optimizer.
 
     The groups were made by the user's ``configure_optimizers`` from the module itself, so that rules such as "no decay
@@ -41,6 +41,7 @@ def step_stacked(optimizer: optim.Optimizer, module: nn.Module, stack: Stack) ->
         optimizer: Has made no step yet.
         module: The module whose parameters it holds.
         stack: Stacked parameters of the same names.
+        may_fuse: Whether the same parameters have gradients in every step, as fused steps need.
 
     Raises:
         NotHonoured: The optimizer is not known to treat every element of a parameter by itself.
@@ -56,7 +57,8 @@ def step_stacked(optimizer: optim.Optimizer, module: nn.Module, stack: Stack) ->
             raise NotHonoured(f"{len(unknown)} optimized tensors that are not parameters of the module")
         group["params"] = [stack.parameters[names[id(parameter)]] for parameter in group["params"]]
         plain = not any(group.get(option) for option in ("foreach", "differentiable", "capturable"))
-        if kind in _FUSED and group.get("fused") is None and plain and _all_float(group["params"]):
+        free = group.get("fused") is None and plain and _all_float(group["params"])
+        if may_fuse and kind in _FUSED and free:
             group["fused"] = True
 
 

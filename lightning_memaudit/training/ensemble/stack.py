@@ -11,7 +11,7 @@ from torch import nn
 from lightning_memaudit.training.loops.honoured import NotHonoured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["Stack"]
 
@@ -33,14 +33,11 @@ class Stack:
         """Stack copies of the parameters and buffers of ``modules``.
 
         Raises:
-            NotHonoured: They are not all of one architecture.
+            NotHonoured: They are not all of one architecture, or train other parameters.
         """
         first = modules[0]
-        expected = {name: (tensor.shape, tensor.dtype) for name, tensor in first.state_dict().items()}
-        for module in modules[1:]:
-            if {name: (tensor.shape, tensor.dtype) for name, tensor in module.state_dict().items()} != expected:
-                raise NotHonoured("models of different shapes")
-        _check_loose_tensors(modules)
+        if any(_tensors(module) != _tensors(first) for module in modules[1:]):
+            raise NotHonoured("models of different shapes")
         parameters = {
             name: nn.Parameter(
                 torch.stack([module.get_parameter(name).detach() for module in modules]).to(device),
@@ -72,16 +69,6 @@ class Stack:
         return {name: tensor[index].detach() for name, tensor in (self.parameters | self.buffers).items()}
 
 
-def _check_loose_tensors(modules: Sequence[nn.Module]) -> None:
-    """Tensors that are neither parameters nor buffers cannot be stacked, so that they must be the same in all."""
-    first, *others = [dict(_loose_tensors(module)) for module in modules]
-    for other in others:
-        if odd := [name for name, tensor in first.items() if name not in other or not torch.equal(tensor, other[name])]:
-            raise NotHonoured(f"the attribute {odd[0]}, a tensor that differs between models and is no buffer")
-
-
-def _loose_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    for prefix, module in root.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, torch.Tensor):
-                yield f"{prefix}.{name}".lstrip("."), value
+def _tensors(module: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype, bool]]:
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: (tensor.shape, tensor.dtype, tensor.requires_grad) for name, tensor in tensors.items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lightning_memaudit.training.choice import decide
 from lightning_memaudit.training.engines import train_here
-from lightning_memaudit.training.executors.process import default_workers, threads_shared_among, train_in_processes
+from lightning_memaudit.training.executors.process import allowed_engines, can_share, train_in_processes
+from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
 from lightning_memaudit.training.parcel import NotSentError
 
 if TYPE_CHECKING:
@@ -42,19 +44,25 @@ class Auto:
         """Run through ``model_ids``."""
         if not model_ids:
             return
-        n_workers = min(default_workers(), len(model_ids))
-        with threads_shared_among(n_workers):
-            decision = decide(
-                population, plan, model_ids, store, allowed=("in-memory", "ensemble"), n_processes=n_workers
-            )
-            seconds = (decision.choice.seconds_per_model or 0.0) * len(model_ids)
-            if n_workers > 1 and seconds > _WORTH_WORKERS and not store.url.startswith("memory:"):
+        n_workers = min(default_workers(population), len(model_ids)) if can_share(store) else 1
+        done: set[int] = set()
+        with using_threads(share_of_threads(n_workers)):
+            decision = decide(population, plan, model_ids, store, allowed=allowed_engines(None), n_processes=n_workers)
+            seconds = decision.choice.seconds_per_model
+            if seconds is None and n_workers > 1:  # Lightning's own loop, which was not timed
+                started = time.perf_counter()
+                yield from train_here(population, plan, model_ids[:1], store, decision, notes=notes)
+                done.add(model_ids[0])
+                seconds = time.perf_counter() - started
+            todo = [model_id for model_id in model_ids if model_id not in done]
+            if n_workers > 1 and (seconds or 0.0) * len(todo) > _WORTH_WORKERS:
                 try:
-                    yield from train_in_processes(
-                        population, plan, model_ids, store, decision, n_workers=n_workers, notes=notes
-                    )
+                    for model_id in train_in_processes(
+                        population, plan, todo, store, decision, n_workers=n_workers, notes=notes
+                    ):
+                        done.add(model_id)
+                        yield model_id
                 except NotSentError as error:
                     _log.warning("one process instead of %d: %s", n_workers, error)
-                else:
-                    return
-        yield from train_here(population, plan, model_ids, store, decision, notes=notes)
+        todo = [model_id for model_id in model_ids if model_id not in done]
+        yield from train_here(population, plan, todo, store, decision, notes=notes)

@@ -1,29 +1,43 @@
-"""A Ray cluster: long-lived actors, each of which holds the data once."""
+"""A Ray cluster: long-lived actors, each of which sets the data up once."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lightning_memaudit.data.rows import TensorRows
-from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, TrainingError
 from lightning_memaudit.training.choice import decide
-from lightning_memaudit.training.executors.process import make_parcel
+from lightning_memaudit.training.executors.process import (
+    allowed_engines,
+    at_least,
+    check_reachable,
+    make_parcel,
+    rows_of,
+)
+from lightning_memaudit.training.executors.resources import using_threads
 from lightning_memaudit.training.executors.work import Work
+from lightning_memaudit.training.failure import describe, rebuild
 from lightning_memaudit.training.parcel import pack
 from lightning_memaudit.training.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.choice import Engine
+    from lightning_memaudit.training.choice import Choice, Engine
     from lightning_memaudit.training.task import Population
 
 __all__ = ["Ray"]
+
+_log = logging.getLogger(__name__)
+_QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+_SECONDS_A_CALL = 2.0  # that several models fill, where one takes less
+_STARTS = 3  # in a row that fail
+_PATIENCE = 60.0  # seconds without a word from any actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +45,18 @@ class Ray:
     """Actors on a Ray cluster (extra ``[ray]``); the store must be one that all its nodes reach.
 
     Args:
-        address: Of the cluster; None takes the one this process is connected to or ``RAY_ADDRESS`` names, else starts
-            one on this machine, which ends with the audit.
-        n_actors: Actors; None takes one for each ``num_cpus`` (or ``num_gpus``) that the cluster has.
+        address: Of the cluster. None takes the one this process is connected to, else the one that ``RAY_ADDRESS``
+            names or that runs on this machine, else starts one on this machine, which ends with the audit.
+        n_actors: Actors, which start as the cluster finds room for them; None takes as many as the nodes that are up
+            have room for.
         num_cpus: Cores of an actor, which are its threads.
         num_gpus: GPUs of an actor; a fraction shares one (Ray does not divide its memory).
-        engine: How each actor trains; None takes the fastest that is right for the model.
-        init: More arguments for ``ray.init``.
+        engine: How each actor trains: ``"trainer"``, ``"in-memory"`` or ``"ensemble"``; None takes the fastest that is
+            right for the model.
+        init: More arguments for ``ray.init``; by default it keeps its messages and its dashboard to itself.
 
     Raises:
-        ArgumentError: A number is out of range.
+        ArgumentError: A number is out of range, or there is no such engine.
     """
 
     address: str | None = None
@@ -52,11 +68,12 @@ class Ray:
     name: ClassVar[str] = "ray"
 
     def __post_init__(self) -> None:
-        if (self.n_actors is not None and self.n_actors < 1) or self.num_cpus < 1 or self.num_gpus < 0:
-            raise ArgumentError(
-                f"n_actors={self.n_actors!r}, num_cpus={self.num_cpus!r}, num_gpus={self.num_gpus!r}: at least one "
-                "actor of one core is needed, and no negative number of GPUs"
-            )
+        at_least(1, num_cpus=self.num_cpus)
+        if self.n_actors is not None:
+            at_least(1, n_actors=self.n_actors)
+        if isinstance(self.num_gpus, bool) or not isinstance(self.num_gpus, int | float) or not self.num_gpus >= 0:
+            raise ArgumentError(f"num_gpus={self.num_gpus!r}: a number of at least 0 is needed")
+        allowed_engines(self.engine)
 
     def __call__(
         self,
@@ -67,96 +84,212 @@ class Ray:
         *,
         notes: Sequence[str] = (),
     ) -> Iterator[int]:
-        """Run through ``model_ids``."""
+        """Run through ``model_ids``.
+
+        Raises:
+            ConfigurationError: Ray is not installed or cannot be reached, no node has room for an actor, or other
+                processes cannot reach the store.
+            TrainingError: The user's code failed, or actors were killed again and again.
+        """
         if not model_ids:
             return
-        if store.url.startswith("memory:"):
-            raise ConfigurationError(f"store={store.url!r}: other processes cannot reach it; use a folder or a URL")
+        check_reachable(store)
         ray = _import_ray()
-        allowed: tuple[Engine, ...] = ("in-memory", "ensemble") if self.engine is None else (self.engine,)
-        decision = decide(population, plan, model_ids, store, allowed=allowed)
         ours = not ray.is_initialized()
         if ours:
-            ray.init(**({} if self.address is None else {"address": self.address}), **self.init)
+            self._connect(ray)
         try:
-            rows = decision.data.train if decision.data is not None else None
-            files = _packed(
-                make_parcel(population, plan, store, decision, notes), rows if isinstance(rows, TensorRows) else None
+            n_actors = min(self.n_actors or self._places(ray), len(model_ids))
+            with using_threads(self.num_cpus):
+                decision = decide(
+                    population, plan, model_ids, store, allowed=allowed_engines(self.engine), n_processes=n_actors
+                )
+            store.record_execution({**decision.choice.to_dict(), "processes": n_actors})
+            damaged = {model_id for model_id in model_ids if store.has(model_id)}
+            work = Work(
+                model_ids,
+                chunk_size=decision.choice.chunk_size,
+                n_workers=n_actors,
+                n_chunks=_chunks_a_call(decision.choice),
             )
-            work = Work(model_ids, decision.choice.chunk_size, self._n_actors(ray))
-            yield from _Actors(ray, self, ray.put(files), self._n_actors(ray)).train(work, store)
+            with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
+                parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
+                pack(parcel, Path(name), rows=rows_of(decision))
+                yield from _Cast(ray, self, Path(name), work, store, damaged).play(n_actors)
         finally:
             if ours:
                 ray.shutdown()
 
-    def _n_actors(self, ray: Any) -> int:
-        if self.n_actors is not None:
-            return self.n_actors
-        resources = ray.cluster_resources()
-        if self.num_gpus:
-            return max(1, int(resources.get("GPU", 0) / self.num_gpus))
-        return max(1, int(resources.get("CPU", 1) // self.num_cpus))
+    def _connect(self, ray: Any) -> None:
+        try:
+            ray.init(address=self.address, **(_QUIET | dict(self.init)))
+        except (OSError, RuntimeError, TypeError, ValueError, ray.exceptions.RayError) as error:
+            raise ConfigurationError(
+                f"executor='ray': ray.init(address={self.address!r}) failed ({type(error).__name__}: "
+                f"{_first_line(error)}); check address= and init=, or take executor='process'"
+            ) from error
+
+    def _places(self, ray: Any) -> int:
+        """Actors that the nodes have room for."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        places = sum(
+            _fitting(node.get("CPU", 0.0), node.get("GPU", 0.0), self.num_cpus, self.num_gpus) for node in nodes
+        )
+        if not places:
+            offers = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+            raise ConfigurationError(
+                f"executor='ray': no node that is up has room for an actor of num_cpus={self.num_cpus}, "
+                f"num_gpus={self.num_gpus:g} (they have {offers or 'nothing'}); ask for less, or say n_actors= to wait "
+                "for a node that has"
+            )
+        return places
+
+
+def _fitting(cpus: float, gpus: float, num_cpus: int, num_gpus: float) -> int:
+    places = int(cpus // num_cpus)
+    return min(places, int(gpus / num_gpus + 1e-9)) if num_gpus else places
+
+
+def _chunks_a_call(choice: Choice) -> int:
+    seconds = (choice.seconds_per_model or _SECONDS_A_CALL) * choice.chunk_size
+    return max(1, round(_SECONDS_A_CALL / seconds))
 
 
 class _Trainer:
-    """What runs in an actor."""
+    """What runs in an actor; its methods answer in messages, as worker processes do."""
 
-    def __init__(self, files: Mapping[str, bytes], n_threads: int) -> None:
+    def __init__(self, n_threads: int) -> None:
         import torch
 
         torch.set_num_threads(n_threads)
-        self._folder = tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True)
-        for name, content in files.items():
-            (Path(self._folder.name) / name).write_bytes(content)
-        self._session = Session.open(Path(self._folder.name))
+        self._session: Session | None = None
 
-    def train(self, model_ids: list[int]) -> list[int]:
-        return list(self._session.train(model_ids))
+    def open(self, folder: str, files: Mapping[str, bytes] | None) -> dict[str, Any]:
+        """Set the population up from the driver's folder, if this is its machine, else from the files."""
+        try:
+            if files is None and not Path(folder).is_dir():
+                return {"event": "elsewhere"}
+            if files is None:
+                self._session = Session.open(Path(folder))
+            else:
+                with tempfile.TemporaryDirectory(prefix="memaudit-") as own:  # what is mapped outlives its name
+                    for name, content in files.items():
+                        (Path(own) / name).write_bytes(content)
+                    self._session = Session.open(Path(own))
+        except BaseException as error:
+            return {"event": "failed", **describe(error)}
+        return {"event": "ready"}
+
+    def train(self, model_ids: list[int]) -> dict[str, Any]:
+        """Train some models."""
+        assert self._session is not None  # noqa: S101 - the driver opens before it trains
+        try:
+            return {"event": "idle", "stored": list(self._session.train(model_ids))}
+        except BaseException as error:
+            return {"event": "failed", **describe(error)}
 
 
-class _Actors:
-    def __init__(self, ray: Any, options: Ray, files: Any, size: int) -> None:
+class _Cast:
+    """The actors of one run, and what each of them has in hand."""
+
+    def __init__(
+        self, ray: Any, options: Ray, folder: Path, work: Work, store: OutcomeStore, damaged: Collection[int]
+    ) -> None:
         self._ray = ray
         self._options = options
-        self._files = files
-        self._size = size
+        self._folder = folder
+        self._work = work
+        self._store = store
+        self._damaged = damaged
         self._kind = ray.remote(num_cpus=options.num_cpus, num_gpus=options.num_gpus)(_Trainer)
+        self._actors: list[Any] = []
+        self._calls: dict[Any, tuple[Any, list[int]]] = {}  # what each call is of; an empty list while it opens
+        self._idle: list[Any] = []
+        self._files: Any = None
+        self._failed_starts, self._has_started = 0, False
 
-    def train(self, work: Work, store: OutcomeStore) -> Iterator[int]:
-        ray = self._ray
-        actors = [self._hire() for _ in range(self._size)]
-        calls: dict[Any, tuple[Any, list[int]]] = {}
+    def play(self, size: int) -> Iterator[int]:
+        """Run through the work with so many actors; yields the models that they stored."""
         try:
-            while work.remains or calls:
-                idle = [actor for actor in actors if all(actor is not busy for busy, _ in calls.values())]
-                for actor in idle:
-                    if work.remains:
-                        lease = work.take()
-                        calls[actor.train.remote(lease)] = (actor, lease)
-                (done, *_), _ = ray.wait(list(calls))
-                actor, lease = calls.pop(done)
-                try:
-                    yield from ray.get(done)
-                except ray.exceptions.RayActorError as death:
-                    stored = [model_id for model_id in lease if store.has(model_id)]
-                    yield from stored
-                    reason = str(death).partition("\n")[0]
-                    work.give_back([model_id for model_id in lease if model_id not in stored], why=reason)
-                    actors = [self._hire() if other is actor else other for other in actors]
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from error
+            for _ in range(size):
+                self._hire()
+            while self._work.remains or self._is_busy:
+                while self._idle and self._work.remains:
+                    self._ask(self._idle.pop(), self._work.take_as_worker())
+                done, _ = self._ray.wait(list(self._calls), timeout=_PATIENCE)
+                if not done and not self._has_started:
+                    _log.warning("executor='ray': no actor has started for %.0f s; is the cluster full?", _PATIENCE)
+                for call in done:
+                    yield from self._heed(call)
         finally:
-            for actor in actors:
-                ray.kill(actor)
+            for actor in self._actors:
+                self._ray.kill(actor)
 
-    def _hire(self) -> Any:
-        return self._kind.remote(self._files, self._options.num_cpus)
+    @property
+    def _is_busy(self) -> bool:
+        return any(lease for _, lease in self._calls.values())
+
+    def _hire(self) -> None:
+        actor = self._kind.remote(self._options.num_cpus)
+        self._actors.append(actor)
+        self._open(actor, None)
+
+    def _open(self, actor: Any, files: Any) -> None:
+        self._calls[actor.open.remote(str(self._folder), files)] = (actor, [])
+
+    def _ask(self, actor: Any, lease: list[int]) -> None:
+        self._calls[actor.train.remote(lease)] = (actor, lease)
+
+    def _heed(self, call: Any) -> Iterator[int]:
+        actor, lease = self._calls.pop(call)
+        try:
+            message = self._ray.get(call)
+        except self._ray.exceptions.RayError as death:
+            yield from self._replace(actor, lease, why=_reason(death))
+            return
+        match message["event"]:
+            case "failed":
+                raise rebuild(message)
+            case "elsewhere":
+                self._open(actor, self._put_files())
+                return
+            case "ready":
+                self._failed_starts, self._has_started = 0, True
+            case "idle":
+                yield from message["stored"]
+        self._idle.append(actor)
+
+    def _put_files(self) -> Any:
+        if self._files is None:
+            self._files = self._ray.put({path.name: path.read_bytes() for path in self._folder.iterdir()})
+        return self._files
+
+    def _replace(self, actor: Any, lease: list[int], *, why: str) -> Iterator[int]:
+        self._actors.remove(actor)
+        self._ray.kill(actor)  # it may be out of reach only
+        if lease:
+            stored = [k for k in lease if k not in self._damaged and self._store.has(k)]
+            yield from stored
+            self._work.give_back([model_id for model_id in lease if model_id not in stored], why=why)
+        else:
+            self._failed_starts += 1
+            if self._failed_starts >= _STARTS:
+                raise TrainingError(
+                    f"executor='ray': {_STARTS} actors in a row ended before they began ({why}). What is stored is "
+                    "kept. Is lightning_memaudit installed on all nodes, and is there memory for an actor?"
+                )
+        self._hire()
 
 
-def _packed(parcel: Any, rows: TensorRows | None) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="memaudit-") as name:
-        pack(parcel, Path(name), rows=rows)
-        return {path.name: path.read_bytes() for path in Path(name).iterdir()}
+def _reason(death: Exception) -> str:
+    """The telling line of Ray's account of a death, without its list of common causes."""
+    lines = [line.strip() for line in str(death).splitlines() if line.strip()]
+    telling = lines[-1].partition(" Some common causes")[0] if lines else type(death).__name__
+    return telling.partition("Worker exit detail: ")[2] or telling
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _import_ray() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -67,6 +68,7 @@ def not_honoured(trainer: Trainer, pl_module: LightningModule) -> str | None:
         f"strategy {type(trainer.strategy).__name__}": type(trainer.strategy) is not SingleDeviceStrategy,
         f"accumulate_grad_batches={trainer.accumulate_grad_batches}": trainer.accumulate_grad_batches != 1,
         f"precision={trainer.precision!r}": trainer.precision != "32-true",
+        f"the plugin {type(trainer.precision_plugin).__name__}": type(trainer.precision_plugin) is not Precision,
         "a scheduler that monitors a metric": plateau,
         "validation during training": trainer.enable_validation,
         "a logger": bool(trainer.loggers),

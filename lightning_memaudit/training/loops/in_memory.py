@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.schedule import EpochOrder
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InMemoryLoop",
+    "check_signals",
     "finished_epoch",
     "finished_step",
+    "started_step",
     "step_schedulers",
     "training_is_done",
     "training_step_of",
@@ -65,26 +67,26 @@ class InMemoryLoop(InternalCallback):
         if reason := not_honoured(trainer, pl_module):
             raise NotHonoured(reason)
         rows = self.rows.to(trainer.strategy.root_device)
-        order = EpochOrder(cast("DataLoader[Any]", trainer.train_dataloader))
+        loader = cast("DataLoader[Any]", trainer.train_dataloader)
+        order = EpochOrder(loader, workers=trainer.datamodule.source.train_loader())  # type: ignore[attr-defined]
         n_batches = int(trainer.num_training_batches)
         transfer = _transfer(trainer, pl_module)
         step = _Step(trainer, pl_module)
-        with without_logging(pl_module):
-            epoch = trainer.current_epoch
+        with without_logging(pl_module) as logged:
+            order.go_on()  # the Trainer began the first epoch itself
             while not training_is_done(trainer):
-                if epoch:  # the Trainer began the first epoch itself
-                    order.start_epoch()
                 step.hook("on_train_epoch_start")
-                for index, drawn in enumerate(torch.split(order.draw(), order.batch_size)[:n_batches]):
-                    step(transfer(rows.batch(drawn)), index)
+                if trainer.current_epoch:
+                    order.start_epoch()
+                for index, drawn in enumerate(torch.split(order.draw(n_batches), order.batch_size)):
                     if trainer.global_step == self.n_steps:
                         raise StoppedEarly
+                    step(transfer(rows.batch(drawn)), index)
                     if training_is_done(trainer):
                         break
                 step.hook("on_train_epoch_end")
                 finished_epoch(trainer)
-                _reset_metrics(pl_module)
-                epoch += 1
+                logged.reset()
 
 
 class _Step:
@@ -103,10 +105,12 @@ class _Step:
 
     def __call__(self, batch: Any, index: int) -> None:
         trainer, optimizer = self._trainer, self._optimizer
+        started_step(trainer, index)
         if self.hook("on_train_batch_start", batch, index) == -1:
             raise NotHonoured("on_train_batch_start that skips the rest of an epoch")
         output: Any = None
 
+        @torch.enable_grad()
         def closure() -> Any:
             nonlocal output
             output = self._training_step(batch, index)
@@ -130,9 +134,17 @@ class _Step:
         step_schedulers(trainer, "step", index)
         if index + 1 == trainer.num_training_batches:
             step_schedulers(trainer, "epoch", trainer.current_epoch)
-        self.hook("on_train_batch_end", output, batch, index)
-        if trainer.should_stop:
-            raise NotHonoured("trainer.should_stop, set during training")
+        if "on_train_batch_end" in self._hooks:
+            self.hook("on_train_batch_end", _as_outputs(output), batch, index)
+        check_signals(trainer)
+
+
+def _as_outputs(output: Any) -> dict[str, Any]:
+    """What ``on_train_batch_end`` is given of what ``training_step`` returned."""
+    if output is None:
+        return {}
+    extra = {**output} if isinstance(output, Mapping) else {"loss": output}
+    return {"loss": extra.pop("loss").detach().clone(), **extra}
 
 
 def training_step_of(pl_module: LightningModule) -> Callable[[Any, int], Any]:
@@ -143,14 +155,57 @@ def training_step_of(pl_module: LightningModule) -> Callable[[Any, int], Any]:
     return lambda batch, _: pl_module.training_step(batch)
 
 
+class Logged:
+    """Stands for ``self.log`` and for what the Trainer keeps of it: subset models do not log.
+
+    Metrics that are logged are reset at the end of an epoch, as by the Trainer.
+    """
+
+    def __init__(self) -> None:
+        self._metrics: dict[int, Metric | MetricCollection] = {}
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """Take the place of ``LightningModule.log``."""
+        if isinstance(value, Metric | MetricCollection):
+            self._metrics[id(value)] = value
+
+    def log_dict(self, dictionary: Any, *args: Any, **kwargs: Any) -> None:
+        """Take the place of ``LightningModule.log_dict``."""
+        if isinstance(dictionary, MetricCollection):
+            self._metrics[id(dictionary)] = dictionary
+            return
+        for name, value in dictionary.items():
+            self.log(name, value)
+
+    def reset(self) -> None:
+        """An epoch is over."""
+        for metric in self._metrics.values():
+            metric.reset()
+        self._metrics.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotHonoured(f"trainer.{name}, since subset models do not log")
+
+
 @contextmanager
-def without_logging(pl_module: LightningModule) -> Iterator[None]:
-    """``self.log`` and ``self.log_dict`` do nothing: subset models do not log."""
-    pl_module.log = pl_module.log_dict = _log_nothing  # type: ignore[method-assign]
+def without_logging(pl_module: LightningModule) -> Iterator[Logged]:
+    """``self.log`` and ``self.log_dict`` keep nothing; to ask the Trainer for what was logged raises NotHonoured."""
+    trainer, logged = pl_module.trainer, Logged()
+    connector = trainer._logger_connector
+    pl_module.log, pl_module.log_dict = logged.log, logged.log_dict  # type: ignore[method-assign]
+    trainer._logger_connector = logged  # type: ignore[assignment]
     try:
-        yield
+        yield logged
     finally:
+        trainer._logger_connector = connector
         del pl_module.log, pl_module.log_dict
+
+
+def started_step(trainer: Trainer, index: int) -> None:
+    """Count a batch, as ``trainer.is_last_batch`` shows it."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    progress.current.ready = index + 1
+    progress.is_last_batch = index + 1 == trainer.num_training_batches
 
 
 def finished_step(trainer: Trainer) -> None:
@@ -184,20 +239,22 @@ def training_is_done(trainer: Trainer) -> bool:
     )
 
 
+def check_signals(trainer: Trainer) -> None:
+    """Heed what was said to the Trainer between steps.
+
+    Raises:
+        NotHonoured: Something set ``trainer.should_stop``.
+        KeyboardInterrupt: The process was asked to end, which Lightning keeps from it during a fit.
+    """
+    if trainer.should_stop:
+        raise NotHonoured("trainer.should_stop, set during training")
+    if trainer.received_sigterm:
+        raise KeyboardInterrupt
+
+
 def _transfer(trainer: Trainer, pl_module: LightningModule) -> Callable[[Any], Any]:
     if overridden_transfer_hooks(pl_module, trainer.datamodule) or trainer.strategy.root_device.type != "cpu":  # type: ignore[attr-defined]
         return lambda batch: trainer.strategy.batch_to_device(
             pl_module._on_before_batch_transfer(batch, dataloader_idx=0), dataloader_idx=0
         )
     return lambda batch: batch
-
-
-def _reset_metrics(pl_module: LightningModule) -> None:
-    """Torchmetrics that are logged are reset at the end of an epoch; others would grow for ever."""
-    for module in pl_module.modules():
-        if isinstance(module, Metric):
-            module.reset()
-
-
-def _log_nothing(*args: Any, **kwargs: Any) -> None:
-    pass

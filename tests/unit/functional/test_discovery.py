@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional import discovery, influence
+from lightning_memaudit.functional import discovery, influence, values
+
+
+@pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["bits", "products"])
+def engine(request):
+    """Everything is tested with either way to count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values, "popcount_pays", lambda n_models, n_pairs: request.param)
+        yield
 
 
 def audit(n_models: int, n: int, *, seed: int, duplicates=(), fraction: float = 0.7):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional import influence, memorization
+from lightning_memaudit.functional import influence, memorization, values
+
+
+@pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["bits", "products"])
+def engine(request):
+    """Everything is tested with either way to count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values, "popcount_pays", lambda n_models, n_pairs: request.param)
+        yield
 
 
 def draw(n_models: int, n_train: int, n_test: int, seed: int, fraction: float = 0.7):
@@ -107,6 +117,32 @@ def test_top_k_and_threshold() -> None:
     assert len(over.influence) == (exact >= 0.2 - 1e-12).sum()
     both = influence.influence(correct, mask, top_k=3, threshold=0.2)
     assert len(both.influence) == (best.influence >= 0.2 - 1e-12).sum()
+
+
+def test_many_tiles_on_two_threads_and_the_memory_they_take(tmp_path) -> None:
+    correct, mask = draw(100, 2100, 1100, 10)
+    inside, right = mask.astype(np.int64), correct.astype(np.int64)
+    count, n_in = inside.T @ right, inside.sum(axis=0)[:, None]
+    exact = count / n_in - (right.sum(axis=0) - count) / (100 - n_in)
+    out = np.empty(exact.shape, dtype=np.float32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    tracemalloc.start()
+    try:
+        influence.influence(correct, mask, out=out)
+        best = influence.influence(correct, mask, top_k=5)
+        over = influence.influence(correct, mask, threshold=0.4)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        torch.set_num_threads(before)
+    # At block = 2100 a product is a single tile of the largest size.
+    assert peak < (2 * 10e6 if values.popcount_pays(1, 1) else 150e6)
+    np.testing.assert_array_equal(out, exact.astype(np.float32))
+    order = np.argsort(-exact, axis=0, kind="stable")[:5]
+    for j in range(0, 1100, 50):
+        assert sorted(best.train_index[best.test_index == j]) == sorted(order[:, j])
+    assert len(over.influence) == (exact >= 0.4 - 1e-12).sum()
 
 
 def test_duplicates_show_given_out_only() -> None:

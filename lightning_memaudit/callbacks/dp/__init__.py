@@ -1,0 +1,1 @@
+"""The parts of ``DifferentialPrivacy``: Poisson samples, per-example gradients, the noisy optimizer, and refusals."""

@@ -1,0 +1,376 @@
+"""Interval of a mean difference between arms when models and examples are both random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from lightning_memaudit.functional.arms import divide
+from lightning_memaudit.functional.checks import as_array, as_probability
+from lightning_memaudit.functional.crossed import Crossed, crossed
+from lightning_memaudit.functional.flips import Flips, flips
+from lightning_memaudit.functional.intervals import Interval, tango_upper, tango_within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
+
+Form = Literal["auto", "normal"]
+Alternative = Literal["two-sided", "greater", "less"]
+
+#: The normal form is used when at least this many examples differ between the arms ...
+FEW_FLIPS = 100.0
+#: ... or at least this share of them, since the mean is skewed only where few differ ...
+SPARSE_FLIPS = 0.4
+#: ... and each arm has at least this many outcomes unlike most of its own.
+FEW_EVENTS = 10.0
+#: Skewness of the mean beyond which the normal form allows for it.
+SKEWED = 0.1
+# Part of a whole flip that is added to what was seen, so that flips that were not seen count in the size of a flip.
+_UNSEEN = 0.25
+_NO_SPREAD = 1e-15
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, slots=True)
+class TwoWay:
+    """A mean difference by group and its two sources of variance; one entry a group, NaN for a group without examples.
+
+    **Normal form**: ``estimate ± t SE`` with ``SE² = example_variance + model_variance`` and Student's t on ``df``.
+    Where the skewness κ of the mean exceeds .1 in size, the half-width on its side gains ``|κ| (2 z² + 1) / 6 SE``
+    (Johnson 1978): without, at 20 examples and 100 models, an upper bound at .05 misses up to .074.
+
+    **Score form**, where few examples differ (``score``): the mean of few flips is skewed, and without any the
+    normal form has no width. Flips are taken as ±φ with ``φ = (Σd² + 1/4) / (Σ|d| + 1/4)``, and their Tango interval
+    ``φ · tango(Σd⁺/φ, Σd⁻/φ, n)`` has the mean and (but for the 1/4) the variance that were seen. Its two half-widths
+    h are widened for the degrees of freedom and the models (square-and-add, Zou and Donner 2008):
+    ``sqrt(h² + (t² − z²) example_variance + t² model_variance)``. With one model an arm, and without any flip, it is
+    Tango's interval itself.
+
+    Attributes:
+        n: Number of examples, float64[G].
+        estimate: Mean difference, float64[G].
+        example_variance: Variance from the choice of examples (and what is left in a cell), float64[G].
+        model_variance: Variance from the choice of models, at least 0, float64[G]; a single model's is taken as 0.
+        df: ``min(n − 1, K − 1)`` with K the smallest arm of two or more models; infinite without such an arm.
+        score: Whether the score form is used, bool[G].
+        skewness: κ where the normal form is corrected for it, else 0, float64[G].
+        covers_models: Whether every arm has two or more models, bool[G].
+        flips: The sums that the score form needs.
+        scale: Largest difference that an example can have.
+    """
+
+    n: FloatArray
+    estimate: FloatArray
+    example_variance: FloatArray
+    model_variance: FloatArray
+    df: FloatArray
+    score: BoolArray
+    skewness: FloatArray
+    covers_models: BoolArray
+    flips: Flips
+    scale: float
+
+    def example_squares(self, tail: FloatArray, df: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Squared half-widths, down and up, from the examples alone.
+
+        Args:
+            tail: One-sided error of each, float64[G] or a scalar array.
+            df: Degrees of freedom; ``None``: its own.
+
+        Returns:
+            Down and up, float64[G].
+        """
+        t2, z2 = stats.t.isf(tail, self.df if df is None else df) ** 2, stats.norm.isf(tail) ** 2
+        normal, wider = t2 * self.example_variance, np.maximum(t2 - z2, 0.0) * self.example_variance
+        if not self.score.any():
+            return normal, normal
+        b, c, n, size = self._counts()
+        up = size * tango_upper(b, c, n, z2) - self.estimate
+        down = size * tango_upper(c, b, n, z2) + self.estimate
+        return np.where(self.score, down**2 + wider, normal), np.where(self.score, up**2 + wider, normal)
+
+    def _counts(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Flips lost and gained, examples (NaN where there are none), and the size of a flip."""
+        lost, gained = self.flips.lost / self.scale, self.flips.gained / self.scale
+        size = np.minimum((self.flips.squares / self.scale**2 + _UNSEEN) / (lost + gained + _UNSEEN), 1.0)
+        # Rounding may lift the number of flips above the number of examples.
+        over = np.maximum(np.nan_to_num(divide((lost + gained) / size, self.n)), 1.0)
+        n = np.where(self.score & (self.n > 0), self.n, np.nan)
+        return lost / size / over, gained / size / over, n, size * self.scale
+
+    def half_widths(self, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Half-widths down and up.
+
+        Args:
+            tail: One-sided error, a scalar array or one for each group.
+
+        Returns:
+            Both, float64[G].
+        """
+        down, up = self.example_squares(tail)
+        models = stats.t.isf(tail, self.df) ** 2 * self.model_variance
+        more_down, more_up = self._skew(stats.norm.isf(tail) ** 2)
+        return np.sqrt(down + models) + more_down, np.sqrt(up + models) + more_up
+
+    def _skew(self, z2: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """What skewness adds to the half-widths, down and up."""
+        shift = self.skewness * (2 * z2 + 1) / 6 * np.sqrt(self.example_variance + self.model_variance)
+        return np.maximum(-shift, 0.0), np.maximum(shift, 0.0)
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Two-sided interval; each end is a one-sided bound at ``(1 + level) / 2``.
+
+        Args:
+            level: Confidence level.
+
+        Returns:
+            ``(low, high)``, float64[G], within plus and minus ``scale``.
+
+        Raises:
+            ArgumentError: ``level`` is not in (0, 1).
+        """
+        down, up = self.half_widths(np.asarray((1 - as_probability(level, name="level")) / 2))
+        low, high = self.estimate - down, self.estimate + up
+        return np.clip(low, -self.scale, self.scale), np.clip(high, -self.scale, self.scale)
+
+    def p_value(self, margin: float = 0.0, *, alternative: Alternative = "two-sided") -> FloatArray:
+        """p-value by inverting the interval: below α exactly where the bound at α excludes the margin.
+
+        Args:
+            margin: Value under the hypothesis.
+            alternative: ``"greater"`` tests H0: difference ≤ margin, ``"less"`` H0: difference ≥ margin.
+
+        Returns:
+            float64[G]; NaN for a group without examples.
+
+        Example:
+            >>> found = two_way([np.ones((1, 50)), np.zeros((1, 50))], (1, -1), np.zeros(50, dtype=int), 1)
+            >>> bool(found.p_value()[0] < 1e-9)
+            True
+        """
+        bound = float(as_array(margin, name="margin", ndim=0))
+        above = self.estimate >= bound
+        b, c, n, size = self._counts()
+        lost, gained = np.where(above, c, b), np.where(above, b, c)
+        center, distance = np.where(above, -1, 1) * self.estimate, (self.estimate - bound) ** 2
+        low, high = np.full_like(self.estimate, np.log(_TINY)), np.full_like(self.estimate, np.log(0.5))
+        for _ in range(60):
+            middle = (low + high) / 2
+            t2, z2 = stats.t.isf(np.exp(middle), self.df) ** 2, stats.norm.isf(np.exp(middle)) ** 2
+            # What is left of the distance must exceed the half-width that the flips alone give.
+            wider = np.maximum(t2 - z2, 0.0) * self.example_variance + t2 * self.model_variance
+            score = distance - wider
+            delta = np.minimum((center + np.sqrt(np.maximum(score, 0.0))) / size, 1.0)
+            outside = (score > 0) & ~tango_within(lost, gained, n, delta, z2)
+            half = np.sqrt(t2 * (self.example_variance + self.model_variance)) + np.where(above, *self._skew(z2))
+            excluded = np.where(self.score, outside, np.sqrt(distance) > half)
+            low, high = np.where(excluded, low, middle), np.where(excluded, middle, high)
+        one_sided = np.where(np.isnan(self.estimate), np.nan, np.exp(high))
+        if alternative == "two-sided":
+            return 2 * one_sided
+        return np.where(above == (alternative == "greater"), one_sided, 1 - one_sided)
+
+
+def two_way(
+    tables: Sequence[NDArray[Any]],
+    weights: Sequence[float],
+    codes: IntArray,
+    n_groups: int,
+    *,
+    paired: bool = False,
+    form: Form = "auto",
+) -> TwoWay:
+    """Estimate ``sum_a weights[a] · mean(tables[a])`` by group, for random models and random examples.
+
+    With ``d_i`` the weighted sum of the arms' means on example i and MS from the crossed models × examples table,
+    ``Var = s²(d) / n + sum_a weights[a]² max(MS_models - MS_residual, 0) / (n K_a)``. Paired arms make one table of
+    differences. Satterthwaite's degrees of freedom cover too little at three to ten models against many.
+
+    Args:
+        tables: Checked outcomes [K_a, n] of each arm, with NaN where a model has none.
+        weights: Weight of each arm, such as (1, −1).
+        codes: Group of each example, int64[n]; every example has an outcome in every arm.
+        n_groups: G.
+        paired: Row k of every table belongs to one draw of the models.
+        form: ``"auto"``: the score form where few examples differ, and skewness allowed for; ``"normal"``: neither.
+
+    Returns:
+        The estimate by group.
+
+    Example:
+        >>> found = two_way([np.ones((3, 50)), np.ones((4, 50))], (1, -1), np.zeros(50, dtype=int), 1)
+        >>> low, high = found.interval()
+        >>> print(f"{low[0]:.4f} {high[0]:.4f}")
+        -0.0713 0.0713
+    """
+    return assemble(*summarise(tables, weights, codes, n_groups, paired=paired), scale=reach(weights), form=form)
+
+
+def reach(weights: Sequence[float]) -> float:
+    """Largest absolute difference that outcomes in [0, 1] can have under weights that sum to 0.
+
+    Args:
+        weights: One an arm.
+
+    Returns:
+        Half the sum of their absolute values.
+
+    Example:
+        >>> reach((1, -2, 1))
+        2.0
+    """
+    return sum(abs(weight) for weight in weights) / 2
+
+
+def summarise(
+    tables: Sequence[NDArray[Any]], weights: Sequence[float], codes: IntArray, n_groups: int, *, paired: bool
+) -> tuple[Flips, list[tuple[float, Crossed]]]:
+    """Sum tables by group: differences of examples, and a crossed table for each independent draw of models.
+
+    Args:
+        tables: As for ``two_way``.
+        weights: One an arm.
+        codes: Group of each example.
+        n_groups: G.
+        paired: One table of differences instead of one an arm.
+
+    Returns:
+        The flips, and weights with crossed sums.
+
+    Example:
+        >>> found, parts = summarise([np.ones((2, 3)), np.zeros((2, 3))], (1, -1), np.zeros(3, int), 1, paired=True)
+        >>> found.mean, len(parts)
+        (array([1.]), 1)
+    """
+    if paired:
+        total = sum(weight * table.astype(np.float64) for weight, table in zip(weights, tables, strict=True))
+        tables, weights = [np.asarray(total)], [1.0]
+    means = [example_means(table) for table in tables]
+    differences = np.sum([weight * mean for weight, mean in zip(weights, means, strict=True)], axis=0)
+    parts = [
+        (weight, crossed(table, mean, codes, n_groups))
+        for weight, table, mean in zip(weights, tables, means, strict=True)
+    ]
+    return flips(np.asarray(differences), codes, n_groups), parts
+
+
+def example_means(table: NDArray[Any]) -> FloatArray:
+    """Mean of each example over the models that have it.
+
+    Args:
+        table: Outcomes [K, n]; NaN where a model has none.
+
+    Returns:
+        float64[n]; NaN where no model has it.
+
+    Example:
+        >>> example_means(np.array([[1.0, np.nan], [0.0, np.nan]]))
+        array([0.5, nan])
+    """
+    if table.dtype.kind != "f":
+        return np.asarray(table.mean(axis=0, dtype=np.float64))
+    there = ~np.isnan(table)
+    return divide(np.where(there, table, 0.0).sum(axis=0, dtype=np.float64), there.sum(axis=0, dtype=np.float64))
+
+
+def assemble(
+    seen: Flips,
+    parts: Sequence[tuple[float, Crossed]],
+    *,
+    scale: float,
+    form: Form = "auto",
+    other: Sequence[tuple[float, Crossed]] | None = None,
+) -> TwoWay:
+    """Put the sums of differences and of models together.
+
+    Args:
+        seen: Differences by group.
+        parts: Weights and crossed sums of each independent draw of models.
+        scale: Largest difference that an example can have.
+        form: As for ``two_way``.
+        other: Crossed sums of a disjoint set of examples; then ``model_variance`` is that of the difference of means.
+
+    Returns:
+        The estimate by group.
+
+    Example:
+        >>> found, parts = summarise([np.eye(2), np.eye(2)], (1, -1), np.array([0, 1]), 2, paired=False)
+        >>> assemble(found, parts, scale=1.0).estimate
+        array([0., 0.])
+    """
+    n = seen.n
+    models, smallest, few, covers = np.zeros_like(n), np.full_like(n, np.inf), n < 2, n > 0
+    for index, (weight, table) in enumerate(parts):
+        unlike = table.minority if len(parts) > 1 else (seen.lost + seen.gained) * table.n_models / scale
+        few = few | (unlike < FEW_EVENTS)
+        part = table.variance(None if other is None else other[index][1])
+        models = models + weight**2 * np.nan_to_num(np.maximum(part, 0.0))
+        covers = covers & (table.n_models > 1)
+        smallest = np.where(table.n_models > 1, np.minimum(smallest, table.n_models), smallest)
+    # Kish's effective number of flips: that of equally large ones with this mean and variance.
+    flipped = np.nan_to_num(divide((seen.lost + seen.gained) ** 2, seen.squares))
+    few = few | (flipped < np.minimum(SPARSE_FLIPS * n, FEW_FLIPS)) | ~(seen.variance + models > _NO_SPREAD)
+    few = few | ~covers
+    score = few if form == "auto" else np.zeros_like(few)
+    kappa = np.nan_to_num(divide(seen.third_moment, (seen.variance + models) ** 1.5))
+    corrected = ~score & (np.abs(kappa) > SKEWED) & (form == "auto")
+    df = np.where(np.isinf(smallest), np.inf, np.maximum(np.minimum(np.where(n > 1, n, np.inf), smallest) - 1, 1.0))
+    return TwoWay(
+        n=n,
+        estimate=seen.mean,
+        # One example says nothing of its own variance; the score form does without.
+        example_variance=np.where((n > 1) | score, seen.variance, np.nan),
+        model_variance=np.where(n > 0, models, np.nan),
+        df=df,
+        score=score,
+        skewness=np.where(corrected, kappa, 0.0),
+        covers_models=covers,
+        flips=seen,
+        scale=scale,
+    )
+
+
+def against_rest(
+    seen: Flips, parts: Sequence[tuple[float, Crossed]], *, scale: float, level: float, form: Form = "auto"
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean of each group minus the mean over all examples, with its interval.
+
+    The group is part of the whole: its weight on example i is ``1[g] / n_g - 1 / n``, which is
+    ``(1 - n_g / n)`` times the mean of the group minus that of the rest. Both are estimated as ``two_way`` does and
+    joined by square-and-add; the models move both at once.
+
+    Args:
+        seen: Differences by group.
+        parts: Weights and crossed sums of each independent draw of models.
+        scale: Largest difference that an example can have.
+        level: Two-sided confidence level.
+        form: As for ``two_way``.
+
+    Returns:
+        Excess and both ends, float64[G]; a single group has excess 0 and no interval (NaN).
+
+    Example:
+        >>> found, parts = summarise([np.ones((3, 4)), np.eye(3, 4)], (1, -1), np.array([0, 0, 0, 1]), 2, paired=False)
+        >>> excess, low, high = against_rest(found, parts, scale=1.0, level=0.95)
+        >>> excess
+        array([-0.08333333,  0.25      ])
+    """
+    others = [(weight, table.rest()) for weight, table in parts]
+    group = assemble(seen, parts, scale=scale, form=form, other=others)
+    rest = assemble(seen.rest(), others, scale=scale, form=form)
+    share = 1 - seen.n / max(float(seen.n.sum()), 1.0)
+    tail = np.asarray((1 - as_probability(level, name="level")) / 2)
+    df = np.minimum(group.df, rest.df)
+    (group_down, group_up), (rest_down, rest_up) = (part.example_squares(tail, df) for part in (group, rest))
+    models = stats.t.isf(tail, df) ** 2 * group.model_variance
+    excess = share * (group.estimate - np.where(share > 0, rest.estimate, 0.0))
+    low = excess - share * np.sqrt(group_down + rest_up + models)
+    high = excess + share * np.sqrt(group_up + rest_down + models)
+    return excess, low, high

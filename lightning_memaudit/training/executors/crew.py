@@ -1,0 +1,220 @@
+"""Worker processes, and what each of them has in hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import torch
+
+import lightning_memaudit
+from lightning_memaudit.exceptions import TrainingError
+from lightning_memaudit.training.failure import rebuild
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.training.executors.work import Work
+
+__all__ = ["Crew"]
+
+_log = logging.getLogger(__name__)
+_COMMAND = (sys.executable, "-P", "-m", "lightning_memaudit.training.worker")  # -P: not from the working directory
+_LEASES = 2  # of a worker at a time, so that it need not wait for the next
+_STARTS = 5  # in a row that fail
+_SECONDS_TO_END = 5.0  # of a worker that has closed its pipe
+
+
+class Crew:
+    """The worker processes of one run: a context in which they live.
+
+    Args:
+        folder: Of the parcel.
+        work: What is to be trained.
+        store: Where workers write.
+        size: Workers.
+        n_threads: Threads of each.
+        damaged: Models whose shard was there before and cannot be read.
+    """
+
+    def __init__(
+        self, folder: Path, work: Work, store: OutcomeStore, *, size: int, n_threads: int, damaged: Collection[int]
+    ) -> None:
+        self._folder = folder
+        self._work = work
+        self._store = store
+        self._n_threads = n_threads
+        self._damaged = damaged
+        self._failed_starts = 0
+        self._selector = selectors.DefaultSelector()
+        self._workers: list[_Worker] = []
+        for index in range(size):
+            self._hire(index + 1)  # this process is the first
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._selector.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a worker has models in hand."""
+        return any(worker.leases for worker in self._workers)
+
+    def attend(self, *, wait: bool) -> Iterator[int]:
+        """Take what the workers report, and give them more to do; yields the models that they stored.
+
+        Args:
+            wait: Until there is something to take, if anything is under way.
+
+        Raises:
+            MemauditError: A worker failed, or workers were killed on the same models again and again.
+        """
+        if self._work.remains and not self._work.is_fresh and not self._workers:
+            raise TrainingError(
+                f"models remain on which worker processes ended, and {_STARTS} new ones ended before they began; "
+                "executor='sequential' trains in this process. What is stored is kept"
+            )
+        waits = wait and bool(self._workers) and (self.is_busy or self._work.remains)
+        for key, _ in self._selector.select(timeout=None if waits else 0):
+            worker: _Worker = key.data
+            messages, ended = worker.read()
+            for message in messages:
+                yield from self._heed(worker, message)
+            if ended:
+                yield from self._replace(worker)
+        for worker in self._workers:
+            while worker.is_ready and self._work.remains and len(worker.leases) < self._n_leases:
+                worker.send(self._work.take_as_worker())
+
+    @property
+    def _n_leases(self) -> int:
+        return _LEASES if self._work.is_plenty else 1
+
+    def _heed(self, worker: _Worker, message: dict[str, Any]) -> Iterator[int]:
+        match message["event"]:
+            case "ready":
+                worker.is_ready = True
+                self._failed_starts = 0
+            case "stored":
+                worker.leases[0].remove(message["model_id"])
+                yield message["model_id"]
+            case "idle":
+                worker.leases.popleft()
+            case "failed":
+                raise rebuild(message)
+
+    def _replace(self, worker: _Worker) -> Iterator[int]:
+        self._selector.unregister(worker.answers)
+        self._workers.remove(worker)
+        why = worker.last_words()
+        if worker.is_ready:
+            begun, *untouched = [lease for lease in worker.leases if lease] or [[]]
+            stored = [k for k in begun if k not in self._damaged and self._store.has(k)]
+            yield from stored
+            self._work.return_untouched([model_id for lease in untouched for model_id in lease])
+            self._work.give_back([model_id for model_id in begun if model_id not in stored], why=why)
+        else:
+            self._failed_starts += 1
+        if self._failed_starts < _STARTS:
+            self._hire(worker.index)
+        else:
+            _log.warning("one worker process less: %d in a row ended before they began (%s)", _STARTS, why)
+
+    def _hire(self, index: int) -> None:
+        try:
+            worker = _Worker.start(self._folder, index, self._n_threads)
+        except OSError as error:  # too many processes, no memory for another, a full disk
+            _log.warning("one worker process less: it cannot be started (%s)", error)
+            return
+        self._workers.append(worker)
+        self._selector.register(worker.answers, selectors.EVENT_READ, worker)
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    index: int
+    process: subprocess.Popen[bytes]
+    requests: IO[bytes]
+    answers: IO[bytes]
+    errors: IO[bytes]
+    leases: deque[list[int]] = field(default_factory=deque)
+    is_ready: bool = False
+    unread: bytes = b""
+
+    @classmethod
+    def start(cls, folder: Path, index: int, n_threads: int) -> _Worker:
+        errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the worker lives
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [*_COMMAND, str(folder), str(n_threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=_environment(index, n_threads),
+            start_new_session=True,  # Ctrl-C is for this process, which ends its workers
+        )
+        return cls(index, process, cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout), errors)
+
+    def send(self, model_ids: list[int]) -> None:
+        self.leases.append(model_ids)
+        with suppress(BrokenPipeError):  # it has died, which reading from it will show
+            self.requests.write(json.dumps({"train": model_ids}).encode() + b"\n")
+            self.requests.flush()
+
+    def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """The messages that have arrived, and whether the worker has ended."""
+        content = os.read(self.answers.fileno(), 2**16)
+        *lines, self.unread = (self.unread + content).split(b"\n")
+        return [json.loads(line) for line in lines], not content
+
+    def end(self) -> None:
+        """Kill the worker and the processes that it started (of a DataLoader, say)."""
+        with suppress(ProcessLookupError, PermissionError):  # there is none any more
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for stream in (self.requests, self.answers, self.errors):
+            with suppress(BrokenPipeError):  # a request that nobody reads any more
+                stream.close()
+
+    def last_words(self) -> str:
+        """How a worker came to its end, which this makes sure of."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_SECONDS_TO_END)
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        self.end()
+        code = self.process.returncode
+        signalled = f" ({signal.Signals(-code).name})" if code < 0 else ""
+        return f"exit code {code}{signalled}" + (f": {lines[-1][:200]}" if lines else "")
+
+
+def _environment(index: int, n_threads: int) -> dict[str, str]:
+    environment = os.environ | {"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)}
+    if torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = _device(index)
+    package = str(Path(lightning_memaudit.__file__).parents[1])
+    if package not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):  # a checkout
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    return environment
+
+
+def _device(index: int) -> str:
+    visible = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    devices = visible or [str(device) for device in range(torch.cuda.device_count())]
+    return devices[index % len(devices)]

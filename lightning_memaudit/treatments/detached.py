@@ -1,0 +1,20 @@
+"""A copy of a trained module that a treatment may change."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+
+__all__ = ["detached_copy"]
+
+
+def detached_copy(pl_module: LightningModule) -> LightningModule:
+    """A deep copy without the Trainer, which stays the original's."""
+    trainer, pl_module._trainer = pl_module._trainer, None
+    try:
+        return copy.deepcopy(pl_module)
+    finally:
+        pl_module._trainer = trainer

@@ -1,0 +1,171 @@
+"""DP-SGD, and its clipping without its noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
+from lightning_memaudit.callbacks.learning_rate import LearningRate
+from lightning_memaudit.exceptions import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lightning.pytorch import Callback, LightningModule
+
+    from lightning_memaudit.treatments.base import Regime
+
+__all__ = ["DPSGD", "ClipOnly"]
+
+
+@dataclass(frozen=True, slots=True)
+class DPSGD:
+    """Trains anew with DP-SGD (Abadi et al. 2016) through Opacus.
+
+    Sample rate, expected batch size, steps and noise are fixed once from the plan: a subset that happens to be larger
+    gets no other mechanism, so that ε is that of the plan's subset size under adding or removing one example.
+
+    Args:
+        target_epsilon: The budget ε of one model.
+        noise_multiplier: Standard deviation of the noise over ``max_grad_norm``, instead of a budget.
+        target_delta: δ.
+        max_grad_norm: Norm to which each example's gradient is clipped.
+        grad_sample_mode: How Opacus gets at the gradient of each example.
+        lr: Learning rate of every parameter group in place of the baseline's; one that suits SGD makes clipping look
+            like the price of privacy.
+        max_epochs: Epochs in place of the baseline's.
+        name: The arm's name; None makes one of the budget.
+
+    Raises:
+        ArgumentError: Neither budget nor noise, or both; numbers out of range.
+
+    Example:
+        >>> DPSGD(target_epsilon=3.0, lr=0.5).name
+        'dpsgd-eps3'
+    """
+
+    target_epsilon: float | None = None
+    noise_multiplier: float | None = None
+    target_delta: float = 1e-5
+    max_grad_norm: float = 1.0
+    grad_sample_mode: Literal["hooks", "functorch", "ghost"] = "hooks"
+    lr: float | None = None
+    max_epochs: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.target_epsilon is None) == (self.noise_multiplier is None):
+            raise ArgumentError(
+                f"target_epsilon={self.target_epsilon!r}, noise_multiplier={self.noise_multiplier!r}: exactly one of "
+                "them says how private the models are"
+            )
+        if self.noise_multiplier == 0:
+            raise ArgumentError("noise_multiplier=0: DP-SGD without noise is treatments.ClipOnly")
+        _check_training(self.lr, self.max_epochs)
+        self._callback(sample_rate=0.5, steps=1, expected_batch_size=1.0)  # says what is out of range
+        if not self.name:
+            how = (
+                f"eps{self.target_epsilon:g}" if self.target_epsilon is not None else f"noise{self.noise_multiplier:g}"
+            )
+            object.__setattr__(self, "name", f"dpsgd-{how}")
+
+    @property
+    def trains(self) -> bool:
+        """Its models are trained anew."""
+        return True
+
+    def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
+        """Epochs, where they are its own."""
+        del regime
+        return _epochs(self.max_epochs)
+
+    def callbacks(self, regime: Regime) -> Sequence[Callback]:
+        """The mechanism, and the learning rate."""
+        return (*_learning_rate(self.lr), self._callback(**_mechanism(regime, self.max_epochs)))
+
+    def transform(self, pl_module: LightningModule) -> LightningModule:
+        """The module itself."""
+        return pl_module
+
+    def _callback(self, **fixed: Any) -> DifferentialPrivacy:
+        return DifferentialPrivacy(
+            target_epsilon=self.target_epsilon,
+            target_delta=self.target_delta,
+            noise_multiplier=self.noise_multiplier,
+            max_grad_norm=self.max_grad_norm,
+            grad_sample_mode=self.grad_sample_mode,
+            **fixed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOnly:
+    """DP-SGD without its noise: same sampling, clipping and learning rate, so that a drop splits into both causes.
+
+    Args:
+        max_grad_norm: Norm to which each example's gradient is clipped.
+        grad_sample_mode: How Opacus gets at the gradient of each example.
+        lr: Learning rate of every parameter group in place of the baseline's.
+        max_epochs: Epochs in place of the baseline's.
+        name: The arm's name.
+
+    Raises:
+        ArgumentError: Numbers out of range.
+    """
+
+    max_grad_norm: float = 1.0
+    grad_sample_mode: Literal["hooks", "functorch", "ghost"] = "hooks"
+    lr: float | None = None
+    max_epochs: int | None = None
+    name: str = "clip-only"
+
+    def __post_init__(self) -> None:
+        _check_training(self.lr, self.max_epochs)
+        self._callback(sample_rate=0.5, steps=1, expected_batch_size=1.0)
+
+    @property
+    def trains(self) -> bool:
+        """Its models are trained anew."""
+        return True
+
+    def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
+        """Epochs, where they are its own."""
+        del regime
+        return _epochs(self.max_epochs)
+
+    def callbacks(self, regime: Regime) -> Sequence[Callback]:
+        """The mechanism, and the learning rate."""
+        return (*_learning_rate(self.lr), self._callback(**_mechanism(regime, self.max_epochs)))
+
+    def transform(self, pl_module: LightningModule) -> LightningModule:
+        """The module itself."""
+        return pl_module
+
+    def _callback(self, **fixed: Any) -> DifferentialPrivacy:
+        return DifferentialPrivacy(
+            noise_multiplier=0.0, max_grad_norm=self.max_grad_norm, grad_sample_mode=self.grad_sample_mode, **fixed
+        )
+
+
+def _mechanism(regime: Regime, max_epochs: int | None) -> dict[str, Any]:
+    return {
+        "sample_rate": min(1.0, 1 / regime.steps_per_epoch),
+        "expected_batch_size": regime.n_examples / regime.steps_per_epoch,
+        "steps": regime.steps_per_epoch * (max_epochs or regime.max_epochs),
+    }
+
+
+def _learning_rate(lr: float | None) -> tuple[LearningRate, ...]:
+    return () if lr is None else (LearningRate(lr),)
+
+
+def _epochs(max_epochs: int | None) -> dict[str, Any]:
+    return {} if max_epochs is None else {"max_epochs": max_epochs}
+
+
+def _check_training(lr: float | None, max_epochs: int | None) -> None:
+    if lr is not None and not lr > 0:
+        raise ArgumentError(f"lr={lr!r}: a positive learning rate is needed, or None for the baseline's")
+    if max_epochs is not None and max_epochs < 1:
+        raise ArgumentError(f"max_epochs={max_epochs!r}: a positive number is needed, or None for the baseline's")

@@ -1,0 +1,94 @@
+"""Dynamic int8 quantization of a trained model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.treatments.detached import detached_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lightning.pytorch import Callback, LightningModule
+
+    from lightning_memaudit.treatments.base import Regime
+
+__all__ = ["Quantize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """Quantizes a copy of the trained baseline model with torchao (extra ``[quantize]``).
+
+    Weights of linear layers are int8 per output unit, activations int8 per example, measured as they come (dynamic).
+    Convolutions, which torchao does not quantize dynamically, stay as they are.
+
+    Args:
+        bits: Bits of weights and activations; 8.
+        name: The arm's name.
+
+    Raises:
+        ArgumentError: Another number of bits.
+    """
+
+    bits: int = 8
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.bits != 8:
+            raise ArgumentError(f"bits={self.bits!r}: dynamic quantization is of 8 bits")
+        if not self.name:
+            object.__setattr__(self, "name", f"quantize-int{self.bits}")
+
+    @property
+    def trains(self) -> bool:
+        """It acts on trained models."""
+        return False
+
+    def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
+        """None of its own."""
+        del regime
+        return {}
+
+    def callbacks(self, regime: Regime) -> Sequence[Callback]:
+        """None."""
+        del regime
+        return ()
+
+    def transform(self, pl_module: LightningModule) -> LightningModule:
+        """A quantized copy.
+
+        Raises:
+            ConfigurationError: torchao is not installed, or there is no linear layer.
+        """
+        if not any(isinstance(module, nn.Linear) for module in pl_module.modules()):
+            raise ConfigurationError(
+                f"{self.name}: {type(pl_module).__name__} has no Linear layer, and dynamic quantization knows no other"
+            )
+        quantize_, config = _torchao()
+        quantized = detached_copy(pl_module).eval()
+        quantize_(quantized, config())
+        return quantized
+
+
+def _torchao() -> tuple[Any, Any]:
+    logger = logging.getLogger("torchao")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it reports each GPU kernel that this machine cannot load
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    except ImportError as error:
+        raise ConfigurationError(
+            "treatments.Quantize needs torchao: pip install 'lightning-memaudit[quantize]'"
+        ) from error
+    finally:
+        logger.setLevel(level)
+    return quantize_, Int8DynamicActivationInt8WeightConfig

@@ -1,0 +1,206 @@
+"""Trains models of the zoo by each of the ways there are, for comparison."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import optim
+
+from lightning_memaudit import OutcomeStore, SubsetPlan
+from lightning_memaudit.training.ensemble.chunk import score_chunk, train_chunk
+from lightning_memaudit.training.ensemble.loop import Known
+from lightning_memaudit.training.factories import data_factory, model_factory, trainer_recipe
+from lightning_memaudit.training.memory import InMemoryData, read_into_memory
+from lightning_memaudit.training.task import Population, Recipe, probe, train_model
+from tests.helpers import zoo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FIELDS = ("correct", "margin", "loss", "prediction")
+PLAN = SubsetPlan(zoo.N, subset_fraction=0.75, seed=3)  # 36 rows: four batches of 8 and one of 4
+_stores = itertools.count()
+
+
+def seeded_data(**loader: Any) -> Any:
+    return lambda: zoo.Data(generator=torch.Generator().manual_seed(3), **loader)
+
+
+# Recipes whose models can be trained at once, and give the Trainer's weights up to rounding.
+STACKABLE: dict[str, dict[str, Any]] = {
+    "mlp": {"model": zoo.Net},
+    "cnn": {"model": zoo.Cnn},
+    "batch norm": {"model": zoo.BatchNorm},
+    "batch norm in evaluation mode": {"model": zoo.FrozenStatistics},
+    "layer norm": {"model": zoo.LayerNorm},
+    "attention": {"model": zoo.Attention},
+    "frozen layer": {"model": zoo.Frozen},
+    "unused layer": {"model": zoo.Unused},
+    "tied weights": {"model": zoo.Tied},
+    "nesterov and decay": {
+        "model": zoo.with_optimizer(optim.SGD, 0.05, momentum=0.9, nesterov=True, weight_decay=0.01)
+    },
+    "amsgrad": {"model": zoo.with_optimizer(optim.Adam, amsgrad=True)},
+    "rmsprop": {"model": zoo.with_optimizer(optim.RMSprop, 0.003, momentum=0.9)},
+    "nadam": {"model": zoo.with_optimizer(optim.NAdam)},
+    "radam": {"model": zoo.with_optimizer(optim.RAdam)},
+    "adamax": {"model": zoo.with_optimizer(optim.Adamax)},
+    "adadelta": {"model": zoo.with_optimizer(optim.Adadelta, 1.0)},
+    "groups and one-cycle per step": {"model": zoo.GroupsAndOneCycle},
+    "decay of what has two dimensions": {"model": zoo.DecayByDimension},
+    "cosine per epoch": {"model": zoo.Scheduled},
+    "scheduler every second step": {"model": partial(zoo.Halving, "step", 2)},
+    "scheduler every second epoch": {"model": partial(zoo.Halving, "epoch", 2)},
+    "clipping by norm": {"model": zoo.Net, "gradient_clip_val": 0.1},
+    "clipping by value": {"model": zoo.Net, "gradient_clip_val": 0.02, "gradient_clip_algorithm": "value"},
+    "clipping of a gradient that is a view": {"model": zoo.Penalty, "gradient_clip_val": 0.1},
+    "dict batches": {"model": zoo.Dicts, "data": lambda: zoo.Data(zoo.Items(zoo.as_dict))},
+    "namedtuple batches": {"model": zoo.Fields, "data": lambda: zoo.Data(zoo.Items())},
+    "training_step(batch)": {"model": zoo.WithoutIndex},
+    "returns a dict": {"model": zoo.ReturnsDict},
+    "metrics": {"model": zoo.Metrics},
+    "epoch, step and batch number": {"model": zoo.LooksAtTheTime},
+    "counter": {"model": zoo.Counts},
+    "counter in an object": {"model": zoo.CountsElsewhere},
+    "layers that come and go": {"model": zoo.Thaws},
+    "limit_train_batches": {"model": zoo.Net, "limit_train_batches": 3},
+    "max_steps in mid-epoch": {"model": zoo.Net, "max_steps": 8, "max_epochs": -1},
+    "sequential order": {"model": zoo.Net, "data": lambda: zoo.Data(shuffle=False)},
+    "drop_last": {"model": zoo.Net, "data": lambda: zoo.Data(drop_last=True)},
+    "own generator": {"model": zoo.Net, "data": seeded_data()},
+    "own generator, whole batches": {"model": zoo.Net, "data": seeded_data(batch_size=9)},
+    "own generator, part of an epoch": {"model": zoo.Net, "data": seeded_data(), "limit_train_batches": 2},
+}
+
+# Recipes that one model at a time repeats bit for bit.
+REPEATABLE: dict[str, dict[str, Any]] = STACKABLE | {
+    "dropout": {"model": zoo.Dropout},
+    "dropout and own generator": {"model": zoo.Dropout, "data": seeded_data(drop_last=True)},
+    "dropout and workers": {"model": zoo.Dropout, "data": lambda: zoo.Data(num_workers=1), "max_epochs": 2},
+    "dropout and workers that live on": {
+        "model": zoo.Dropout,
+        "data": seeded_data(num_workers=2, persistent_workers=True),
+        "limit_train_batches": 2,
+    },
+    "gru": {"model": zoo.Recurrent},
+    "lbfgs": {"model": zoo.with_optimizer(optim.LBFGS, 0.1, max_iter=4)},
+    "own optimizer": {"model": zoo.with_optimizer(zoo.OwnOptimizer, 0.1)},
+    "skips batches": {"model": zoo.SkipsBatches},
+    "metric that goes on over epochs": {"model": zoo.RunningScale},
+    "reads the loss": {"model": zoo.ReadsTheLoss},
+    "branches": {"model": zoo.Branches},
+    "boolean mask": {"model": zoo.BooleanMask},
+    "python's random numbers": {"model": zoo.PythonChoice},
+    "numpy's random numbers": {"model": zoo.NumpyMix},
+    "functional dropout": {"model": zoo.FunctionalDropout},
+    "collects outputs": {"model": zoo.Collects},
+    "buffer bound anew": {"model": zoo.Rebound},
+    "collate that centres the batch": {"model": zoo.Net, "data": lambda: zoo.Data(collate_fn=zoo.collate_centred)},
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Parameters and buffers by name, scores by split and field, and the module."""
+
+    weights: Mapping[str, torch.Tensor]
+    scores: Mapping[str, Mapping[str, np.ndarray]]
+    module: Any
+
+
+def population(
+    model: Any,
+    *,
+    data: Any = zoo.Data,
+    score_fn: Any = "multiclass",
+    trainer: Any = None,
+    seed: int = 3,
+    **arguments: Any,
+) -> Population:
+    """A population of few and short trainings; ``trainer`` is a callable that takes the place of the arguments."""
+    settings = trainer or {"max_epochs": 4, "accelerator": "cpu"} | arguments
+    recipe = Recipe(model_factory(model, None), data_factory(data), trainer_recipe(settings), score_fn=score_fn)
+    return Population(recipe, seed)
+
+
+def opened_store(people: Population, plan: SubsetPlan = PLAN) -> OutcomeStore:
+    """A store in memory for a population that was probed."""
+    store = OutcomeStore(f"memory://engines/{next(_stores)}")
+    probe(people, plan, store)
+    return store
+
+
+@cache
+def reference(name: str, model_id: int) -> Trained:
+    """A model of a recipe above, trained by Lightning's own loop."""
+    return by_trainer(population(**REPEATABLE[name]), model_id)
+
+
+def by_trainer(people: Population, model_id: int = 0, *, plan: SubsetPlan = PLAN) -> Trained:
+    return _one(people, plan, model_id, None)
+
+
+def in_memory(people: Population, model_id: int = 0, *, plan: SubsetPlan = PLAN) -> Trained:
+    return _one(people, plan, model_id, read_into_memory(people))
+
+
+def together(
+    people: Population, model_ids: Sequence[int] = (0, 1), *, plan: SubsetPlan = PLAN, known: Known | None = None
+) -> list[Trained]:
+    data = read_into_memory(people)
+    chunk = train_chunk(people, plan, model_ids, data, known or Known())
+    shards = score_chunk(people, plan, chunk, data)
+    return [
+        Trained(
+            chunk.stack.member(k),
+            {split: {name: getattr(scores, name) for name in FIELDS} for split, scores in shard.splits.items()},
+            chunk.pl_module,
+        )
+        for k, shard in enumerate(shards)
+    ]
+
+
+def _one(people: Population, plan: SubsetPlan, model_id: int, data: InMemoryData | None) -> Trained:
+    store = OutcomeStore(f"memory://engines/{next(_stores)}")
+    module = train_model(people, plan, model_id, store, data=data).lightning_module
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    return Trained({name: tensor.detach().clone() for name, tensor in tensors.items()}, stored(store, model_id), module)
+
+
+def stored(store: OutcomeStore, model_id: int) -> dict[str, dict[str, np.ndarray]]:
+    """The scores of a model in a store."""
+    loaded = {split: store.load(split=split, model_ids=[model_id]) for split in store.splits()}
+    return {split: {name: getattr(outcomes, name)[0] for name in FIELDS} for split, outcomes in loaded.items()}
+
+
+def difference(first: Trained, second: Trained) -> float:
+    """The largest of all parameters and buffers."""
+    assert set(first.weights) == set(second.weights)
+    gaps = [(tensor.double() - second.weights[name].double()).abs().max() for name, tensor in first.weights.items()]
+    return max(float(gap) for gap in gaps)
+
+
+def n_flips(first: Trained, second: Trained) -> int:
+    """Examples of any split that one gets right and the other one wrong."""
+    pairs = [(scores["correct"], second.scores[split]["correct"]) for split, scores in first.scores.items()]
+    return sum(int((a != b).sum()) for a, b in pairs)
+
+
+def assert_same_scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    assert set(first) == set(second)
+    for split, fields in first.items():
+        for name in FIELDS:
+            assert np.array_equal(fields[name], second[split][name], equal_nan=True), (split, name)
+
+
+def assert_identical(first: Trained, second: Trained) -> None:
+    """Bit for bit."""
+    assert set(first.weights) == set(second.weights)
+    for name, tensor in first.weights.items():
+        assert torch.equal(tensor, second.weights[name]), name
+    assert_same_scores(first.scores, second.scores)

@@ -1,0 +1,254 @@
+"""The two-way interval against the analysis of variance by loops, Tango's interval, and its own algebra."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lightning_memaudit.functional.crossed import crossed
+from lightning_memaudit.functional.intervals import tango
+from lightning_memaudit.functional.two_way import against_rest, example_means, reach, summarise, two_way
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+DEGENERATE = json.loads((GOLDEN / "impact.json").read_text())["paired_degenerate_95"]
+PAIRED = json.loads((GOLDEN / "intervals.json").read_text())["paired_95"]
+seeds = st.integers(0, 2**32 - 1)
+
+
+def mean_squares(table: np.ndarray) -> tuple[float, float]:
+    """MS of models and of the residual, cell by cell, as a textbook has them."""
+    k, n = table.shape
+    grand = sum(table[a, i] for a in range(k) for i in range(n)) / (k * n)
+    rows, columns = table.mean(axis=1), table.mean(axis=0)
+    models = sum(n * (rows[a] - grand) ** 2 for a in range(k)) / (k - 1)
+    left = sum((table[a, i] - rows[a] - columns[i] + grand) ** 2 for a in range(k) for i in range(n))
+    return models, left / ((k - 1) * (n - 1))
+
+
+def textbook(base: np.ndarray, treated: np.ndarray, *, paired: bool, level: float = 0.95):
+    """The formula of the two-way interval, written out."""
+    n = base.shape[1]
+    d = base.mean(axis=0) - treated.mean(axis=0)
+    variance = sum((x - d.mean()) ** 2 for x in d) / (n - 1) / n
+    for table in (base - treated,) if paired else (base, treated):
+        models, left = mean_squares(table)
+        variance += max(models - left, 0) / (n * len(table))
+    half = stats.t.ppf(0.5 + level / 2, min(n - 1, len(base) - 1, len(treated) - 1)) * np.sqrt(variance)
+    return d.mean() - half, d.mean() + half
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("n", [40, 90])
+def test_normal_form_is_the_textbook_formula(paired, n) -> None:
+    rng = np.random.default_rng(n)
+    ability = rng.normal(0, 0.1, (12, 1))
+    base = (rng.random((12, n)) < 0.7 + ability).astype(float)
+    treated = (rng.random((12 if paired else 5, n)) < 0.6).astype(float)
+    codes = np.arange(n) % 2
+    found = two_way([base, treated], (1, -1), codes, 2, paired=paired)
+    assert not found.score.any()
+    assert found.model_variance.max() > 0
+    low, high = found.interval()
+    for g in (0, 1):
+        expected = textbook(base[:, codes == g], treated[:, codes == g], paired=paired)
+        assert [low[g], high[g]] == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, k=st.integers(2, 6), n=st.integers(2, 12))
+def test_variance_of_models_is_that_of_the_table(seed, k, n) -> None:
+    table = np.random.default_rng(seed).random((k, n))
+    models, left = mean_squares(table)
+    found = crossed(table, table.mean(axis=0), np.zeros(n, dtype=int), 1)
+    assert found.variance()[0] == pytest.approx((models - left) / (n * k), abs=1e-12)
+
+
+def test_variance_of_models_is_unbiased_with_missing_cells() -> None:
+    rng = np.random.default_rng(0)
+    k, n, groups = 10, 30, 1500
+    table = rng.normal(0, 1, (k, n * groups)) + np.repeat(rng.normal(0, 0.3, (k, groups)), n, axis=1)
+    table[rng.random(table.shape) < 0.5] = np.nan
+    there = ~np.isnan(table).all(axis=0)
+    table, codes = table[:, there], np.repeat(np.arange(groups), n)[there]
+    count = (~np.isnan(table)).sum(axis=0)
+    found = crossed(table, example_means(table), codes, groups).variance()
+    error = found.std() / np.sqrt(groups)
+    # The variance of an effect, .09, times the sum of squared weights of the models in the mean.
+    weights = np.stack([np.bincount(codes, weights=w, minlength=groups) for w in ~np.isnan(table) / count])
+    target = 0.09 * np.square(weights / np.bincount(codes)).sum(axis=0).mean()
+    assert found.mean() == pytest.approx(target, abs=3 * error)
+
+
+def test_least_squares_of_a_full_table_is_the_usual_one() -> None:
+    # One cell is missing in an example of another group, which sends the group through the general form.
+    table = np.random.default_rng(2).random((4, 9))
+    table[0, 8] = np.nan
+    found = crossed(table, example_means(table), np.repeat([0, 1], [5, 4]), 2).variance()
+    models, left = mean_squares(table[:, :5])
+    assert found[0] == pytest.approx((models - left) / 20, abs=1e-12)
+
+
+def test_rest_is_the_complement() -> None:
+    rng = np.random.default_rng(1)
+    table = rng.random((4, 20))
+    table[rng.random(table.shape) < 0.2] = np.nan
+    codes, means = rng.integers(0, 3, 20), example_means(table)
+    rest = crossed(table, means, codes, 3).rest()
+    for g in range(3):
+        alone = crossed(table[:, codes != g], means[codes != g], np.zeros((codes != g).sum(), dtype=int), 1)
+        assert rest.variance()[g] == pytest.approx(alone.variance()[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("case", DEGENERATE, ids=lambda c: f"{c['a']}-{c['b']}-{c['c']}-{c['d']}")
+@pytest.mark.parametrize("models", [(1, 1), (3, 3), (2, 7)])
+def test_groups_without_flips_have_tangos_interval(case, models) -> None:
+    row = np.repeat([1.0, 0.0], [case["a"], case["d"]])
+    tables = [np.tile(row, (k, 1)) for k in models]
+    for paired in (False, True) if models[0] == models[1] else (False,):
+        low, high = two_way(tables, (1, -1), np.zeros(len(row), dtype=int), 1, paired=paired).interval()
+        assert [low[0], high[0]] == pytest.approx(case["tango"], abs=1e-9)
+
+
+@pytest.mark.parametrize("case", PAIRED, ids=lambda c: f"{c['a']}-{c['b']}-{c['c']}-{c['d']}")
+def test_one_model_an_arm_is_tangos_interval(case) -> None:
+    counts = [case[name] for name in "abcd"]
+    base, treated = (np.repeat(cells, counts)[None].astype(float) for cells in ([1, 1, 0, 0], [1, 0, 1, 0]))
+    for paired in (False, True):
+        low, high = two_way([base, treated], (1, -1), np.zeros(sum(counts), dtype=int), 1, paired=paired).interval()
+        assert [low[0], high[0]] == pytest.approx(case["tango"], abs=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds, k0=st.integers(1, 5), k1=st.integers(1, 5), n=st.integers(1, 30), p=st.floats(0, 1))
+def test_algebra(seed, k0, k1, n, p) -> None:
+    rng = np.random.default_rng(seed)
+    tables = [(rng.random((k, n)) < q).astype(float) for k, q in ((k0, p), (k1, p / 2))]
+    codes = rng.integers(0, 2, n)
+    found, mirrored = two_way(tables, (1, -1), codes, 3), two_way(tables[::-1], (1, -1), codes, 3)
+    (low, high), (other_low, other_high) = found.interval(), mirrored.interval()
+    there = found.n > 0
+    assert low == pytest.approx(-other_high, abs=1e-9, nan_ok=True)
+    assert high == pytest.approx(-other_low, abs=1e-9, nan_ok=True)
+    assert (np.isnan(low) == ~there).all()
+    assert np.isnan(found.p_value()[~there]).all()
+    low, high, estimate = low[there], high[there], found.estimate[there]
+    assert (low >= -1).all()
+    assert (high <= 1).all()
+    assert (low < high).all()
+    assert (low <= estimate + 1e-9).all()
+    assert (estimate <= high + 1e-9).all()
+    wide_low, wide_high = (end[there] for end in found.interval(0.99))
+    assert (wide_low <= low + 1e-9).all()
+    assert (wide_high >= high - 1e-9).all()
+
+
+def test_flips_of_one_size_are_tangos_counts_of_that_size() -> None:
+    # All 30 flips are by one half of the models, so that φ tends to 1/2 as they are many.
+    base, treated = np.ones((2, 4000)), np.ones((2, 4000))
+    treated[0, :30], treated[1, 30:60] = 0, 0
+    found = two_way([base, treated], (1, -1), np.zeros(4000, dtype=int), 1)
+    assert found.score.all()
+    low, high = found.interval()
+    size = (15 + 0.25) / (30 + 0.25)
+    expected = [size * float(x) for x in tango(30 / size, 0, 4000)]
+    inflation = (stats.t.isf(0.025, 1) ** 2 - stats.norm.isf(0.025) ** 2) * found.example_variance[0]
+    mean = 30 / 4000
+    assert low[0] == pytest.approx(mean - np.sqrt((mean - expected[0]) ** 2 + inflation), abs=1e-9)
+    assert high[0] == pytest.approx(mean + np.sqrt((expected[1] - mean) ** 2 + inflation), abs=1e-9)
+
+
+def test_score_and_normal_forms_agree_where_many_flip() -> None:
+    rng = np.random.default_rng(3)
+    base, treated = rng.random((1, 20000)) < 0.9, rng.random((1, 20000)) < 0.8
+    codes = np.zeros(20000, dtype=int)
+    score = two_way([base, treated], (1, -1), codes, 1).interval()
+    normal = two_way([base, treated], (1, -1), codes, 1, form="normal").interval()
+    assert score[0] != normal[0]
+    assert np.ravel(score) == pytest.approx(np.ravel(normal), rel=0.01)
+
+
+@pytest.mark.parametrize("form", ["auto", "normal"])
+@pytest.mark.parametrize("margin", [0.0, 0.05, -0.1])
+def test_p_values_invert_the_interval(form, margin) -> None:
+    rng = np.random.default_rng(4)
+    tables = [rng.random((6, 300)) < p for p in (0.95, 0.9)]
+    found = two_way(tables, (1, -1), np.arange(300) % 5, 5, form=form)
+    checked = 0
+    for alternative, end, sides in (("two-sided", None, 1), ("greater", 0, 2), ("less", 1, 2)):
+        for g, p in enumerate(found.p_value(margin, alternative=alternative)):
+            if sides * p < 0.99:
+                ends = found.interval(1 - sides * p)
+                nearest = min(abs(x[g] - margin) for x in (ends if end is None else [ends[end]]))
+                assert nearest == pytest.approx(0, abs=1e-9)
+                checked += 1
+    assert checked >= 8
+    one, other = (found.p_value(margin, alternative=side) for side in ("greater", "less"))
+    assert one + other == pytest.approx(np.ones(5))
+
+
+def test_normal_p_value_is_students() -> None:
+    rng = np.random.default_rng(5)
+    found = two_way([rng.random((8, 200)) < p for p in (0.7, 0.6)], (1, -1), np.zeros(200, dtype=int), 1)
+    t = found.estimate[0] / np.sqrt(found.example_variance[0] + found.model_variance[0])
+    assert not found.score[0]
+    assert found.p_value()[0] == pytest.approx(2 * stats.t.sf(abs(t), found.df[0]), rel=1e-9)
+
+
+def test_skewness_lengthens_the_side_that_it_points_to() -> None:
+    rng = np.random.default_rng(7)
+    codes = np.arange(60) % 2
+    hard = rng.random(60) ** 4
+    tables = [rng.random((20, 60)) < p for p in (np.full(60, 0.9), 0.9 - 0.8 * hard)]
+    found, plain = (two_way(tables, (1, -1), codes, 2, form=form) for form in ("auto", "normal"))
+    d = tables[0].mean(axis=0) - tables[1].mean(axis=0)
+    for g in (0, 1):
+        x, variance = d[codes == g], plain.example_variance[g] + plain.model_variance[g]
+        kappa = ((x - x.mean()) ** 3).mean() / 30**2 / variance**1.5
+        assert kappa > 0.1
+        assert not found.score[g]
+        assert found.skewness[g] == pytest.approx(kappa)
+        (down, up), (plain_down, plain_up) = (f.half_widths(np.array(0.05)) for f in (found, plain))
+        assert down[g] == plain_down[g]
+        more = kappa * (2 * stats.norm.isf(0.05) ** 2 + 1) / 6 * np.sqrt(variance)
+        assert up[g] == pytest.approx(plain_up[g] + more)
+        p = found.p_value(0.25, alternative="less")[g]
+        assert found.interval(1 - 2 * p)[1][g] == pytest.approx(0.25, abs=1e-9)
+    assert (plain.skewness == 0).all()
+
+
+def test_excess_is_one_contrast_of_all_examples() -> None:
+    rng = np.random.default_rng(6)
+    base, treated = (rng.random((9, 400)) < 0.7).astype(float), (rng.random((7, 400)) < 0.6).astype(float)
+    codes = rng.integers(0, 3, 400)
+    seen, parts = summarise([base, treated], (1, -1), codes, 3, paired=False)
+    excess, low, high = against_rest(seen, parts, scale=1.0, level=0.95)
+    d = base.mean(axis=0) - treated.mean(axis=0)
+    for g in range(3):
+        inside = codes == g
+        weights = inside / inside.sum() - 1 / 400
+        assert excess[g] == pytest.approx(weights @ d, abs=1e-12)
+        # By the definition: spread of examples about their own side, and of the contrast over models.
+        variance = sum((weights[side] ** 2).sum() * d[side].var(ddof=1) for side in (inside, ~inside))
+        for table in (base, treated):
+            of_models = (table @ weights).var(ddof=1)
+            left = sum((weights[s] ** 2).sum() * mean_squares(table[:, s])[1] for s in (inside, ~inside))
+            variance += max(of_models - left, 0) / len(table)
+        half = stats.t.isf(0.025, 6) * np.sqrt(variance)
+        assert [low[g], high[g]] == pytest.approx([excess[g] - half, excess[g] + half], abs=1e-9)
+
+
+def test_excess_of_a_single_group_is_no_claim() -> None:
+    found, parts = summarise([np.ones((3, 5)), np.ones((3, 5))], (1, -1), np.zeros(5, int), 2, paired=False)
+    excess, low, high = against_rest(found, parts, scale=1.0, level=0.95)
+    assert excess[0] == 0
+    assert np.isnan([low[0], high[0], excess[1], low[1]]).all()
+
+
+def test_reach_is_the_largest_contrast() -> None:
+    assert [reach((1, -1)), reach((1, -2, 1))] == [1, 2]
