@@ -178,6 +178,12 @@ def influence(quick: bool) -> list[dict]:
     return rows(quick)
 
 
+def differential_privacy(quick: bool) -> list[dict]:
+    from differential_privacy import rows
+
+    return rows(quick)
+
+
 ROWS = {
     "mlp-256": mlp_256,
     "mlp-1000": mlp_1000,
@@ -186,6 +192,7 @@ ROWS = {
     "cnn-28": cnn_28,
     "influence": influence,
     "overhead": overhead,
+    "dp": differential_privacy,
     "workers": workers,
     "doubling": doubling,
     "import": imports,

@@ -7,17 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_memaudit.audit import Audit
+    from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
     from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
     from lightning_memaudit.data.datamodule import SubsetDataModule
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.report.audit_report import AuditReport
 
-__all__ = ["Audit", "AuditReport", "OutcomeRecorder", "OutcomeStore", "SubsetDataModule", "SubsetPlan"]
+__all__ = [
+    "Audit",
+    "AuditReport",
+    "DifferentialPrivacy",
+    "OutcomeRecorder",
+    "OutcomeStore",
+    "SubsetDataModule",
+    "SubsetPlan",
+]
 
 _HOMES = {
     "Audit": "lightning_memaudit.audit",
     "AuditReport": "lightning_memaudit.report.audit_report",
+    "DifferentialPrivacy": "lightning_memaudit.callbacks.differential_privacy",
     "OutcomeRecorder": "lightning_memaudit.callbacks.outcome_recorder",
     "OutcomeStore": "lightning_memaudit.outcomes.store",
     "SubsetDataModule": "lightning_memaudit.data.datamodule",

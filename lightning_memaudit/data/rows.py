@@ -121,7 +121,7 @@ class CollatedRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InMemoryLoader:
-    """Goes through rows in their own order, as a sequential DataLoader would.
+    """Goes through rows in their own order and draws one random number, as a sequential DataLoader does.
 
     Attributes:
         rows: The examples.
@@ -137,6 +137,7 @@ class InMemoryLoader:
         return range(len(self.rows))
 
     def __iter__(self) -> Iterator[Any]:
+        torch.empty((), dtype=torch.int64).random_()
         for indices in torch.split(torch.arange(len(self.rows)), self.batch_size):
             yield self.rows.batch(indices)
 

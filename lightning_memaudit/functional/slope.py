@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.arms import Arms, arm_sums, divide
-from lightning_memaudit.functional.bins import MEMORIZATION_BINS, memorization_bins
-from lightning_memaudit.functional.checks import (
-    Array,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    as_blocks,
-    as_correct,
-    as_indices,
-    as_mask,
-    as_outcomes,
-    as_positive_int,
-    as_probability,
-)
-from lightning_memaudit.functional.drops import DropResult, accuracy_drop
-from lightning_memaudit.functional.subgroups import by_group
+from lightning_memaudit.functional.checks import Array, as_positive_int, as_probability
+from lightning_memaudit.functional.paired_arms import Condition, PairedArms, paired_arms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "MEMORIZATION_BINS",
-    "DropByMemorization",
-    "MemorizationSlope",
-    "drop_by_memorization",
-    "memorization_slope",
-]
+    from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
 
-Condition = Literal["out", "in"]
 # Delete-a-block jackknife: with more models than this, blocks of several.
 _MOST_BLOCKS = 50
 
@@ -78,57 +56,6 @@ class MemorizationSlope:
     condition: Condition
 
 
-@dataclass(frozen=True, slots=True)
-class DropByMemorization:
-    """Drop by bin of memorization, the two from different models.
-
-    Attributes:
-        edges: Edges of the bins, float64[B + 1].
-        memorization: Mean score in each bin, float64[B]; NaN for an empty one.
-        drop: Drop of each bin.
-        n_unscored: Examples without a score, which are in no bin.
-        condition: Whether only models with the example out of their subset (or in it) enter the drop.
-    """
-
-    edges: FloatArray
-    memorization: FloatArray
-    drop: DropResult
-    n_unscored: int
-    condition: Condition
-
-
-@dataclass(frozen=True, slots=True)
-class _Models:
-    """Both arms, checked."""
-
-    base: NDArray[Any]
-    mask: BoolArray
-    treated: NDArray[Any]
-    treated_mask: BoolArray
-    pairs: IntArray | None
-    blocks: IntArray
-    condition: Condition
-
-    @property
-    def n_blocks(self) -> int:
-        return int(self.blocks.max()) + 1
-
-    def judged(self) -> tuple[BoolArray, BoolArray]:
-        """Cells of both arms that may enter the drop."""
-        inside = self.mask, self.treated_mask
-        return inside if self.condition == "in" else (~inside[0], ~inside[1])
-
-    def paired_blocks(self) -> IntArray:
-        """Blocks with a treated counterpart; all of them when the arms share no model."""
-        return np.arange(self.n_blocks) if self.pairs is None else np.unique(self.blocks[self.pairs])
-
-    @property
-    def few_judge(self) -> bool:
-        """Whether all blocks with a counterpart judge, since they are few; else three sets take turns."""
-        counterparts = len(self.paired_blocks())
-        return 3 * counterparts <= self.n_blocks or counterparts < 6
-
-
 def memorization_slope(
     base: Array,
     mask: Array,
@@ -144,12 +71,13 @@ def memorization_slope(
 ) -> MemorizationSlope:
     """Slope of the drop on memorization, with one estimate of memorization as instrument for another.
 
-    Both from the same models are biased toward each other (a true 0 gives +.065 at 96 models), and a plain regression
-    on other models is attenuated (a true .5 gives .24). So the base models are split in three: memorization from A is
-    the instrument for that from B, and the drop is from C and the treated models that go with it:
+    Estimates of both from the same models share chance errors, which biases the slope (downward when models without the
+    example are judged, upward with it), and a plain regression on other models is attenuated (a true .37 gives .19 at
+    24 models). So the base models are split in three: memorization from A is the instrument for that from B, and the
+    drop is from C and the treated models that go with it:
     ``slope = [cov(mem_A, drop_C) + cov(mem_B, drop_C)] / 2 cov(mem_A, mem_B)``, numerators and denominators averaged
     over splits. When at most a third of the base models has a treated counterpart, C is those; else the three sets take
-    turns.
+    turns. The jackknife over models is on the safe side, by up to a third in simulation.
 
     Args:
         base: Outcomes of the base arm on the training examples [M0, n] in [0, 1].
@@ -180,7 +108,7 @@ def memorization_slope(
         >>> abs(found.slope) < 0.05, found.first_stage > 0.5
         (True, True)
     """
-    models = _checked(base, mask, treated, pairs, treated_mask, condition, blocks)
+    models = paired_arms(base, mask, treated, pairs, treated_mask, condition, blocks)
     level = as_probability(level, name="level")
     splits = as_positive_int(n_splits, name="n_splits")
     rng = np.random.default_rng(seed)
@@ -224,124 +152,8 @@ def memorization_slope(
     )
 
 
-def drop_by_memorization(
-    base: Array,
-    mask: Array,
-    treated: Array,
-    *,
-    pairs: Array | None = None,
-    treated_mask: Array | None = None,
-    condition: Condition = "out",
-    blocks: Array | None = None,
-    edges: Array = MEMORIZATION_BINS,
-    seed: int = 0,
-    level: float = 0.95,
-) -> DropByMemorization:
-    """Drop by bin of memorization: the picture beside ``memorization_slope``, which is the figure.
-
-    Bins come from other models than the drop (those without a treated counterpart, or a random half), so that a chance
-    error in the one is not one in the other. Scores are noisy, so that bins are less apart than they look.
-
-    Args:
-        base: Outcomes of the base arm on the training examples [M0, n].
-        mask: Membership of the base models [M0, n].
-        treated: Outcomes of the treated arm [M1, n].
-        pairs: As for ``memorization_slope``.
-        treated_mask: As for ``memorization_slope``.
-        condition: As for ``memorization_slope``.
-        blocks: As for ``memorization_slope``.
-        edges: Ascending edges [B + 1].
-        seed: Seed of the split.
-        level: Two-sided confidence level of each bin by itself.
-
-    Returns:
-        One entry a bin.
-
-    Raises:
-        ArgumentError: As ``memorization_slope``, or malformed edges.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> mask = rng.random((40, 100)) < 0.5
-        >>> base = rng.random((40, 100)) < 0.1 + 0.8 * mask * (np.arange(100) < 20)
-        >>> found = drop_by_memorization(base, mask, base, pairs=np.arange(40))
-        >>> int(found.drop.n.sum()) + found.n_unscored, float(found.drop.drop[0])
-        (100, 0.0)
-    """
-    models = _checked(base, mask, treated, pairs, treated_mask, condition, blocks)
-    rng = np.random.default_rng(seed)
-    counterparts = models.paired_blocks()
-    if 2 * len(counterparts) > models.n_blocks:
-        counterparts = rng.permutation(counterparts)[: len(counterparts) // 2]
-    judged = np.isin(models.blocks, counterparts)
-    arms = arm_sums(models.base[~judged], models.mask[~judged])
-    mean_in, mean_out = arms.means()
-    memorization = mean_in - mean_out
-    codes, cuts = memorization_bins(memorization, edges)
-    scored, n_bins = codes >= 0, len(cuts) - 1
-    base_cells, treated_cells = models.judged()
-    if models.pairs is None:
-        rows, kept = np.flatnonzero(judged), np.arange(len(models.treated))
-    else:
-        kept = np.flatnonzero(judged[models.pairs])
-        rows = models.pairs[kept]
-    first = np.where(base_cells[rows], models.base[rows], np.nan)[:, scored]
-    second = np.where(treated_cells[kept], models.treated[kept], np.nan)[:, scored]
-    drop = accuracy_drop(first, second, codes[scored], paired=models.pairs is not None, level=level, n_groups=n_bins)
-    return DropByMemorization(
-        edges=cuts,
-        memorization=by_group(memorization[scored], codes[scored], n_bins),
-        drop=drop,
-        n_unscored=int((~scored).sum()),
-        condition=condition,
-    )
-
-
-def _checked(
-    base: Array,
-    mask: Array,
-    treated: Array,
-    pairs: Array | None,
-    treated_mask: Array | None,
-    condition: Condition,
-    blocks: Array | None,
-) -> _Models:
-    if condition not in ("out", "in"):
-        raise ArgumentError(f"condition must be 'out' or 'in', got {condition!r}; pass one of them.")
-    if pairs is not None and treated_mask is not None:
-        raise ArgumentError("pairs and treated_mask must not both be given, since pairs says both; leave out one.")
-    if pairs is None and treated_mask is None:
-        raise ArgumentError(
-            "pairs or treated_mask must be given, got neither: pass pairs where treated models share subset and seed"
-            " with base models, else treated_mask."
-        )
-    outcomes, inside = as_outcomes(base, mask)
-    second = as_correct(treated, name="treated")
-    if second.shape[1] != outcomes.shape[1]:
-        raise ArgumentError(
-            f"treated must have {outcomes.shape[1]} examples (columns) as base has, got shape {second.shape};"
-            " score both arms on the training examples."
-        )
-    rows: IntArray | None = None
-    if pairs is not None:
-        rows = as_indices(pairs, name="pairs", size=len(second), upper=len(outcomes))
-        if len(np.unique(rows)) < len(rows):
-            raise ArgumentError("pairs must name each base model at most once, got one twice; drop the copy.")
-        members = inside[rows]
-    elif treated_mask is not None:
-        members = as_mask(treated_mask, n_models=len(second), n_examples=second.shape[1], name="treated_mask")
-    models = _Models(outcomes, inside, second, members, rows, as_blocks(blocks, len(outcomes)), condition)
-    counterparts = len(models.paired_blocks())
-    if models.n_blocks < 6 or counterparts < 2 or (models.few_judge and models.n_blocks - counterparts < 4):
-        raise ArgumentError(
-            f"base must hold at least 6 models (or blocks), 2 of them with a treated one and 4 without (or 6 with), got"
-            f" {models.n_blocks} and {counterparts}; train more models."
-        )
-    return models
-
-
 def _splits(
-    models: _Models, n_splits: int, rng: np.random.Generator
+    models: PairedArms, n_splits: int, rng: np.random.Generator
 ) -> Iterator[tuple[BoolArray, BoolArray, BoolArray]]:
     """Three disjoint sets of base models each time, as masks [M0]; the drop comes from the third."""
     counterparts = models.paired_blocks()
@@ -359,7 +171,7 @@ def _splits(
             yield first, second, third
 
 
-def _dealt(models: _Models, rng: np.random.Generator, n_hands: int) -> IntArray:
+def _dealt(models: PairedArms, rng: np.random.Generator, n_hands: int) -> IntArray:
     """Deal blocks to hands at random, those with a treated counterpart first, so that they are spread evenly."""
     counterparts = models.paired_blocks()
     rest = np.setdiff1d(np.arange(models.n_blocks), counterparts)
@@ -376,7 +188,7 @@ def _jackknife(replicates: FloatArray) -> FloatArray:
 
 
 def _moments(
-    models: _Models,
+    models: PairedArms,
     sets: tuple[BoolArray, BoolArray, BoolArray],
     unit: IntArray,
     treated_unit: IntArray,

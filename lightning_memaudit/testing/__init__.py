@@ -2,6 +2,7 @@
 
 Modules:
     gaussians: long-tailed Gaussian subpopulations and the nearest neighbour.
+    long_tail_model: the model of Feldman (2019), simulated.
     lookup: discrete points and a table of label counts.
     unfit: a learner that does not fit.
 """

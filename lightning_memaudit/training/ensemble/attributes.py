@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torchmetrics import Metric, MetricCollection
 
 from lightning_memaudit.data.sameness import same
 
@@ -27,13 +28,14 @@ def attributes_of(root: nn.Module) -> dict[str, Any]:
     """Plain values, tensors and arrays that ``root`` and its submodules hold, however deep in containers and objects.
 
     Args:
-        root: A module; its parameters, buffers and submodules are left out, and its Trainer.
+        root: A module; its parameters, buffers and submodules are left out, and its Trainer and metrics.
     """
     seen = {id(module) for module in root.modules()}
     found = islice(
         (
             (f"{prefix}.{name}".lstrip(".") + rest, leaf)
             for prefix, module in root.named_modules()
+            if not isinstance(module, Metric | MetricCollection)
             for name, value in vars(module).items()
             if name not in _OF_TORCH and not name.endswith("_hooks")  # whose keys are numbers of no meaning
             for rest, leaf in _leaves(value, seen)

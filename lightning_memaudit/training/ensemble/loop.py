@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.training.ensemble.attributes import first_difference
+from lightning_memaudit.training.ensemble.fallbacks import fallbacks_allowed
 from lightning_memaudit.training.ensemble.gradients import EnsembleGradients, Traces
 from lightning_memaudit.training.ensemble.inspection import inspect_step, without_metrics
 from lightning_memaudit.training.ensemble.optimizers import clip_per_model, step_stacked
@@ -169,7 +170,7 @@ class EnsembleLoop(InternalCallback):
         optimizer = trainer.optimizers[0]
         step_stacked(optimizer, pl_module, stack, may_fuse=self.known.inspection.steady)
         optimized = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        with without_logging(pl_module), without_metrics(pl_module):
+        with without_logging(pl_module), without_metrics(pl_module), fallbacks_allowed():
             while not self._done(trainer):
                 epoch = trainer.current_epoch
                 drawn = torch.stack([member.draw(epoch, n_batches) for member in self.members]).to(device)

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_memaudit.data.rows import InMemoryLoader, TensorRows
 from lightning_memaudit.outcomes.scoring import Binary, Multiclass, ScoreColumns, Sequence, score_split
+from lightning_memaudit.training.ensemble.fallbacks import fallbacks_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,7 +67,7 @@ def score_together(
     device = next(iter(stack.parameters.values())).device
     width = max(leaf[0].numel() for leaf in loader.rows.leaves)  # type: ignore[attr-defined]
     size = max(loader.batch_size, _VALUES_AT_ONCE // (width * len(stack)))
-    with torch.no_grad():
+    with torch.no_grad(), fallbacks_allowed():
         for indices in torch.split(torch.arange(len(loader.rows)), size):
             batch = _to(device, loader.rows.batch(indices))
             answer.forget()

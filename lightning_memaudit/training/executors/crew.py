@@ -161,14 +161,18 @@ class _Worker:
     @classmethod
     def start(cls, folder: Path, index: int, n_threads: int) -> _Worker:
         errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the worker lives
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [*_COMMAND, str(folder), str(n_threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=_environment(index, n_threads),
-            start_new_session=True,  # Ctrl-C is for this process, which ends its workers
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [*_COMMAND, str(folder), str(n_threads)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(index, n_threads),
+                start_new_session=True,  # Ctrl-C is for this process, which ends its workers
+            )
+        except OSError:
+            errors.close()
+            raise
         return cls(index, process, cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout), errors)
 
     def send(self, model_ids: list[int]) -> None:

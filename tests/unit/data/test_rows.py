@@ -122,6 +122,17 @@ def test_a_collate_of_its_own_is_called_for_each_batch(name) -> None:
     assert same(list(InMemoryLoader(rows, 8)), list(again))
 
 
+def test_a_loader_in_memory_draws_what_a_sequential_loader_draws() -> None:
+    loader = GATHERED["tuples"]()
+    rows = materialise(loader, seed=0)
+    torch.manual_seed(4)
+    list(loader)
+    expected = random_state()
+    torch.manual_seed(4)
+    list(InMemoryLoader(rows, 8))
+    assert random_state() == expected
+
+
 def test_a_loader_in_memory_says_how_many_examples_it_goes_through() -> None:
     loader = InMemoryLoader(materialise(GATHERED["tuples"](), seed=0), 8)
     assert len(loader.dataset) == N

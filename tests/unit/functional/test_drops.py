@@ -53,7 +53,7 @@ def test_fields_are_what_they_say() -> None:
     assert (found.n_models, found.level) == ((6, 4), 0.95)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1), paired=st.booleans())
 def test_swapping_arms_mirrors_and_order_does_not_matter(seed, paired) -> None:
     base, treated = arms(seed, (4, 4), 30)

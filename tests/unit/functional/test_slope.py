@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.drop_bins import drop_by_memorization
 from lightning_memaudit.functional.memorization import memorization_score
-from lightning_memaudit.functional.slope import drop_by_memorization, memorization_slope
+from lightning_memaudit.functional.slope import memorization_slope
 
 
 @dataclass
@@ -58,7 +59,7 @@ def summary(found, truth) -> tuple[float, float, float, float]:
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 @pytest.mark.parametrize(("n_models", "n_treated", "paired"), [(96, 96, True), (96, 12, True), (96, 20, False)])
 def test_slope_is_unbiased_at_96_models(beta, n_models, n_treated, paired) -> None:
-    population, rng, repeats = Population(beta), np.random.default_rng(0), 40
+    population, rng, repeats = Population(beta), np.random.default_rng(0), 24
     found = []
     for _ in range(repeats):
         base, mask, treated, members = population.draw(n_models, n_treated, rng, paired=paired)
@@ -70,8 +71,8 @@ def test_slope_is_unbiased_at_96_models(beta, n_models, n_treated, paired) -> No
         f"coverage {covered:.2f}, SE ratio {ratio:.2f}, first stage r={found[0].first_stage:.2f}"
     )
     assert abs(bias) <= 3 * error
-    assert error < 0.02
-    assert covered >= 0.85
+    assert error < 0.015
+    assert covered >= 0.8
     assert 0.75 < ratio < 1.6
     assert min(x.first_stage_f for x in found) > 10
 

@@ -124,7 +124,7 @@ def test_one_model_an_arm_is_tangos_interval(case) -> None:
         assert [low[0], high[0]] == pytest.approx(case["tango"], abs=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(seed=seeds, k0=st.integers(1, 5), k1=st.integers(1, 5), n=st.integers(1, 30), p=st.floats(0, 1))
 def test_algebra(seed, k0, k1, n, p) -> None:
     rng = np.random.default_rng(seed)

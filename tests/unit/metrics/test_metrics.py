@@ -99,7 +99,7 @@ def test_two_gloo_processes_agree_with_one(tmp_path) -> None:
         subprocess.Popen([sys.executable, script, str(rank), *command], stderr=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     whole, first = expected(batches()), expected(batches()[:1])
     for rank in (0, 1):

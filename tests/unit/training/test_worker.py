@@ -108,7 +108,7 @@ def test_messages_are_not_disturbed_and_the_end_of_its_input_is_the_end_of_a_wor
 
 
 def test_what_fails_in_the_users_code_is_reported_and_ends_the_worker(start, tmp_path: Path) -> None:
-    class Fails(TinyNet):
+    class Fails(TinyNet):  # a local class: the store knows it by its qualified name
         def on_train_end(self):
             if self.trainer.datamodule.model_id == 1:
                 raise ZeroDivisionError("my bug")
