@@ -53,9 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--accuracy", type=float, choices=DROPS, nargs="+", default=list(DROPS))
     parser.add_argument("--out", type=Path, help="write all cells as CSV")
     options = parser.parse_args()
-    rows = [(cell, fare(cell, options.repeats, seed=options.seed)) for cell in cells()]
+    rows = [
+        (cell, fare(cell, options.repeats, seed=options.seed)) for cell in cells() if cell.accuracy in options.accuracy
+    ]
     worst(rows)
     if options.out:
         names = [field.name for field in fields(Fared)]

@@ -169,7 +169,14 @@ def _ensemble_times(
         ids = list(model_ids[:size])
         if times and (len(ids) in times or known.bytes_per_model * len(ids) > available_memory() / 4):
             break
-        chunk = train_chunk(population, plan, ids, data, known, n_steps=_TIMED_STEPS)
+        try:
+            chunk = train_chunk(population, plan, ids, data, known, n_steps=_TIMED_STEPS)
+        except NotHonoured:
+            raise
+        except Exception as error:  # such as too little memory for so many
+            if times:
+                break
+            raise NotHonoured(f"{len(ids)} models at once: {type(error).__name__}") from error
         times[len(ids)] = chunk.seconds_per_step / len(ids)
     return times
 

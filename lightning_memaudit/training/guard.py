@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lightning_memaudit.callbacks.passive import InternalCallback
+from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.data.rows import InMemoryLoader, TensorRows
 from lightning_memaudit.exceptions import MemauditError
 from lightning_memaudit.outcomes.scoring import find_score_function
@@ -94,11 +95,15 @@ def check_ensemble(
         reference, _ = _trained(calm, plan, model_id, InMemoryLoop(data.train, n_steps=n_steps))
         difference = _difference(reference, chunk.stack.member(k))
         if difference > _TOLERANCE:
+            again, _ = _trained(calm, plan, model_id, InMemoryLoop(data.train, n_steps=n_steps))
+            if _difference(reference, again):
+                raise NotHonoured(f"a module that gives other weights when it is trained again ({difference:.1e})")
             allowed = _TIMES_ONE_ULP * _one_ulp(calm, plan, model_id, data, reference, n_steps)
             if not difference <= allowed:
                 random = ", since it draws random numbers besides its dropout layers" if _random(known) else ""
                 raise NotHonoured(f"weights that differ by {difference:.1e} after {n_steps} steps{random}")
-    _check_scores(calm, chunk.pl_module, chunk.stack, data)
+    with preserved_randomness():
+        _check_scores(calm, chunk.pl_module, chunk.stack, data)
 
 
 def _random(known: Known) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FIELDS = ("correct", "margin", "loss", "prediction")
 PLAN = SubsetPlan(zoo.N, subset_fraction=0.75, seed=3)  # 36 rows: four batches of 8 and one of 4
 _stores = itertools.count()
+logging.getLogger("torch.__trace").propagate = False  # pytest would keep every traced graph as text
 
 
 def seeded_data(**loader: Any) -> Any:
@@ -133,6 +135,11 @@ def opened_store(people: Population, plan: SubsetPlan = PLAN) -> OutcomeStore:
     store = OutcomeStore(f"memory://engines/{next(_stores)}")
     probe(people, plan, store)
     return store
+
+
+def memory_of(store: OutcomeStore) -> OutcomeStore:
+    """The same store as another process opens it."""
+    return OutcomeStore(store.url)
 
 
 @cache

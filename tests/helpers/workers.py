@@ -57,13 +57,13 @@ def is_worker() -> bool:
 
 
 def doze() -> None:
-    """Take as long as ``takes`` says at that moment; a process that has workers takes longer than they do."""
+    """Take as long as ``takes`` says at that moment; workers take longer than the process that has them."""
     trace(f"training-{os.getpid()}").touch()
     busy = trace(f"busy-{os.getpid()}")
     busy.touch()
     begun = time.monotonic()
     seconds = trace("seconds")
-    longer = 1 if is_worker() else 3 if seconds.exists() and workers_of(os.getpid()) else 0
+    longer = 3 if is_worker() else 1 if seconds.exists() and workers_of(os.getpid()) else 0
     while seconds.exists() and time.monotonic() - begun < longer * float(seconds.read_text() or 0):
         time.sleep(0.02)
     busy.unlink()
@@ -95,7 +95,9 @@ def wait_for(condition) -> None:
 
 def processes() -> dict[int, tuple[int, str]]:
     """Parent and command of every living process."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+    )
     found = {}
     for line in listing.stdout.splitlines():
         pid, parent, state, command = line.split(maxsplit=3)

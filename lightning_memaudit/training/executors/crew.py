@@ -33,7 +33,6 @@ __all__ = ["Crew"]
 
 _log = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-P", "-m", "lightning_memaudit.training.worker")  # -P: not from the working directory
-_LEASES = 2  # of a worker at a time, so that it need not wait for the next
 _STARTS = 5  # in a row that fail
 _SECONDS_TO_END = 5.0  # of a worker that has closed its pipe
 
@@ -91,21 +90,38 @@ class Crew:
                 f"models remain on which worker processes ended, and {_STARTS} new ones ended before they began; "
                 "executor='sequential' trains in this process. What is stored is kept"
             )
-        waits = wait and bool(self._workers) and (self.is_busy or self._work.remains)
-        for key, _ in self._selector.select(timeout=None if waits else 0):
+        self._hand_out()
+        yield from self._listen(timeout=0)
+        if not self._work.remains:
+            self._take_back()
+        if wait and not self._work.is_fresh and (self.is_busy or self._work.remains):
+            yield from self._listen(timeout=None)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give the workers something to do, also those that have not started yet."""
+        for worker in self._workers:
+            n_leases = 2 if worker.is_ready and self._work.is_plenty else 1  # so that none need wait for the next
+            while len(worker.leases) < n_leases and (self._work.remains if worker.is_ready else self._work.is_fresh):
+                worker.send(self._work.take_as_worker())
+
+    def _take_back(self) -> None:
+        """Take a lease from a worker that has not started, for this process, which has nothing else to do."""
+        for worker in reversed(self._workers):
+            if worker.leases and not worker.is_ready:
+                self._dismiss(worker)
+                worker.end()
+                self._work.return_untouched(worker.leases.popleft())
+                return
+
+    def _listen(self, timeout: float | None) -> Iterator[int]:
+        for key, _ in self._selector.select(timeout):
             worker: _Worker = key.data
             messages, ended = worker.read()
             for message in messages:
                 yield from self._heed(worker, message)
             if ended:
                 yield from self._replace(worker)
-        for worker in self._workers:
-            while worker.is_ready and self._work.remains and len(worker.leases) < self._n_leases:
-                worker.send(self._work.take_as_worker())
-
-    @property
-    def _n_leases(self) -> int:
-        return _LEASES if self._work.is_plenty else 1
 
     def _heed(self, worker: _Worker, message: dict[str, Any]) -> Iterator[int]:
         match message["event"]:
@@ -121,21 +137,25 @@ class Crew:
                 raise rebuild(message)
 
     def _replace(self, worker: _Worker) -> Iterator[int]:
-        self._selector.unregister(worker.answers)
-        self._workers.remove(worker)
+        self._dismiss(worker)
         why = worker.last_words()
+        begun, *untouched = [lease for lease in worker.leases if lease] or [[]]
         if worker.is_ready:
-            begun, *untouched = [lease for lease in worker.leases if lease] or [[]]
             stored = [k for k in begun if k not in self._damaged and self._store.has(k)]
             yield from stored
             self._work.return_untouched([model_id for lease in untouched for model_id in lease])
             self._work.give_back([model_id for model_id in begun if model_id not in stored], why=why)
         else:
+            self._work.return_untouched(begun)
             self._failed_starts += 1
         if self._failed_starts < _STARTS:
             self._hire(worker.index)
         else:
             _log.warning("one worker process less: %d in a row ended before they began (%s)", _STARTS, why)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.answers)
+        self._workers.remove(worker)
 
     def _hire(self, index: int) -> None:
         try:

@@ -1,0 +1,293 @@
+"""The fastest way that is right is taken, kept in the manifest, and not asked about again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_memaudit import SubsetPlan
+from lightning_memaudit.data.randomness import random_state
+from lightning_memaudit.exceptions import ArgumentError, TrainingError
+from lightning_memaudit.training import choice as choice_module
+from lightning_memaudit.training.choice import Choice, choose, decide
+from lightning_memaudit.training.executors import find_executor
+from tests.helpers import zoo
+from tests.helpers.engines import PLAN, memory_of, opened_store, population
+
+AUTO = ("in-memory", "ensemble")
+RIGHT = "the same weights as the Trainer"
+
+
+@pytest.fixture
+def worth_a_trial(monkeypatch) -> None:
+    monkeypatch.setattr(choice_module, "_NOT_WORTH_A_TRIAL", 0.0)
+    monkeypatch.setattr(choice_module, "_BETTER_BY", 0.0)
+
+
+def chosen(people: Any, n_models: int = 10, allowed: Any = AUTO, plan: SubsetPlan = PLAN) -> Choice:
+    opened_store(people, plan)
+    return choose(people, plan, range(n_models), allowed=allowed, length=people.length).choice
+
+
+def test_too_few_models_are_not_worth_a_trial() -> None:
+    found = chosen(population(zoo.Net))
+    assert (found.engine, found.chunk_size) == ("in-memory", 1)
+    assert found.reason == "too few models to gain by training several at once"
+    assert list(found.milliseconds_per_step) == ["in-memory"]
+    assert found.seconds_per_model == pytest.approx(20 * found.milliseconds_per_step["in-memory"] / 1e3)
+
+
+@pytest.mark.parametrize(("n_models", "sizes"), [(1, [1]), (8, [8]), (12, [8, 12]), (40, [8, 32])])
+def test_chunks_are_timed(n_models, sizes, worth_a_trial, monkeypatch) -> None:
+    found = chosen(population(zoo.Net), n_models)
+    assert found.engine == "ensemble"
+    assert list(found.milliseconds_per_step) == ["in-memory", *[f"ensemble-{size}" for size in sizes]]
+    best = min(sizes, key=lambda size: found.milliseconds_per_step[f"ensemble-{size}"])
+    assert found.chunk_size == best
+    times = found.milliseconds_per_step
+    assert (
+        found.reason
+        == f"{times['in-memory'] / times[f'ensemble-{best}']:.1f} times as fast as one model after the other"
+    )
+    assert found.seconds_per_model == pytest.approx(20 * times[f"ensemble-{best}"] / 1e3)
+
+
+def test_chunks_that_do_not_fit_into_memory_are_not_tried(worth_a_trial, monkeypatch) -> None:
+    monkeypatch.setattr(choice_module, "available_memory", lambda: 4.0)
+    assert list(chosen(population(zoo.Net), 40).milliseconds_per_step) == ["in-memory", "ensemble-8"]
+
+
+@pytest.mark.parametrize(("largest", "engine"), [(8, "ensemble"), (2, "in-memory")])
+def test_chunks_that_turn_out_too_large_are_let_alone(largest, engine, worth_a_trial, monkeypatch) -> None:
+    real = choice_module.train_chunk
+
+    def train_chunk(people: Any, plan: Any, model_ids: Any, *rest: Any, **options: Any) -> Any:
+        if len(model_ids) > largest:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(people, plan, model_ids, *rest, **options)
+
+    monkeypatch.setattr(choice_module, "train_chunk", train_chunk)
+    found = chosen(population(zoo.Net), 40)
+    assert found.engine == engine
+    assert ("8 models at once: RuntimeError" in found.reason) == (engine == "in-memory")
+
+
+def test_chunks_that_are_slower_are_not_taken(worth_a_trial, monkeypatch) -> None:
+    monkeypatch.setattr(choice_module, "_BETTER_BY", 1e9)
+    found = chosen(population(zoo.Net))
+    assert found.engine == "in-memory"
+    assert "models at once would take 0." in found.reason
+    assert "ensemble-8" in found.milliseconds_per_step
+
+
+def test_chunks_are_taken_where_nothing_else_is_allowed(monkeypatch) -> None:
+    monkeypatch.setattr(choice_module, "_BETTER_BY", 1e9)
+    assert chosen(population(zoo.Net), 2, ("ensemble",)).engine == "ensemble"
+
+
+@pytest.mark.parametrize("allowed", [AUTO, ("ensemble",)])
+def test_modules_that_cannot_be_stacked_are_trained_one_by_one(allowed, worth_a_trial) -> None:
+    found = chosen(population(zoo.Branches), allowed=allowed)
+    assert found.engine == "in-memory"
+    assert found.reason.startswith("training several models at once does not go with RuntimeError: vmap")
+
+
+def test_a_difference_that_shows_in_a_larger_chunk(worth_a_trial) -> None:
+    found = chosen(population(zoo.RandomConstant))
+    assert found.engine == "in-memory"
+    assert "the attribute constants[1]" in found.reason
+
+
+@pytest.mark.parametrize("allowed", [AUTO, ("ensemble",), ("in-memory",)])
+def test_what_is_not_right_in_memory_is_left_to_the_trainer(allowed) -> None:
+    people = population(zoo.Net, accumulate_grad_batches=2)
+    decision = choose(people, PLAN, range(4), allowed=allowed, length=people.length)
+    assert decision.data is None
+    assert decision.choice.engine == "trainer"
+    assert decision.choice.reason == "the faster loops do not go with accumulate_grad_batches=2"
+
+
+def test_the_trainer_can_be_asked_for() -> None:
+    assert chosen(population(zoo.Net), allowed=()) == Choice("trainer", reason="asked for")
+
+
+def test_examples_that_do_not_fit_into_memory(monkeypatch) -> None:
+    monkeypatch.setattr("lightning_memaudit.data.rows.available_memory", lambda: 1000.0)
+    found = chosen(population(zoo.Net))
+    assert found.engine == "trainer"
+    assert "the data set would take about 0.0 GB in memory" in found.reason
+
+
+def test_subsets_of_different_sizes(worth_a_trial) -> None:
+    plan = SubsetPlan(zoo.N, design="bernoulli", subset_fraction=0.5, seed=0)
+    found = chosen(population(zoo.Net), 30, plan=plan)
+    assert found.engine == "in-memory"
+    assert "subsets of different sizes" in found.reason
+
+
+def test_the_first_model_may_have_any_number() -> None:
+    people = population(zoo.Net)
+    opened_store(people)
+    assert choose(people, PLAN, [17, 3], length=people.length).choice.engine == "in-memory"
+
+
+def test_an_error_of_the_users_code_is_no_reason_to_choose_another_way() -> None:
+    class Fails(zoo.Net):
+        def loss(self, batch: Any) -> torch.Tensor:
+            if self.global_step == 2:
+                raise KeyError("age")
+            return super().loss(batch)
+
+    with pytest.raises(TrainingError, match="model 0 failed in your code: KeyError: 'age'"):
+        chosen(population(Fails))
+
+
+def test_random_numbers_are_left_alone() -> None:
+    people = population(zoo.Dropout)
+    store = opened_store(people)
+    before = random_state()
+    decide(people, PLAN, range(4), store, allowed=("ensemble",))
+    assert random_state() == before
+
+
+# The manifest
+
+
+def test_the_choice_is_on_record_and_kept_for_a_population() -> None:
+    people = population(zoo.Net)
+    store = opened_store(people)
+    decision = decide(people, PLAN, range(4), store, allowed=AUTO)
+    assert store.manifest.execution == decision.choice.to_dict()
+    assert Choice(**store.manifest.execution) == decision.choice
+    assert decide(people, PLAN, range(400), store, allowed=("ensemble",)) is decision
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "ensemble"])
+def test_later_runs_stick_to_the_way_of_the_first(engine, worth_a_trial, monkeypatch) -> None:
+    if engine == "in-memory":
+        monkeypatch.setattr(choice_module, "_NOT_WORTH_A_TRIAL", 1e9)
+    people = population(zoo.Net)
+    store = opened_store(people)
+    assert decide(people, PLAN, range(10), store, allowed=AUTO).choice.engine == engine
+    monkeypatch.setattr(choice_module, "_NOT_WORTH_A_TRIAL", 0.0 if engine == "in-memory" else 1e9)
+    again = decide(population(zoo.Net), PLAN, range(10, 12), memory_of(store), allowed=AUTO).choice
+    assert again.engine == engine
+
+
+def test_a_trial_that_found_only_the_trainer_is_not_repeated(monkeypatch) -> None:
+    people = population(zoo.Stops)
+    store = opened_store(people)
+    first = decide(people, PLAN, range(10), store, allowed=AUTO).choice
+    assert first.engine == "trainer"
+    monkeypatch.setattr(choice_module, "choose", None)
+    again = decide(population(zoo.Stops), PLAN, range(10), memory_of(store), allowed=AUTO)
+    assert (again.choice, again.data) == (first, None)
+    assert store.manifest.execution["reason"].startswith("the faster loops do not go with trainer.should_stop")
+
+
+def test_auto_does_not_stick_to_a_trainer_that_was_asked_for() -> None:
+    people = population(zoo.Net)
+    store = opened_store(people)
+    decide(people, PLAN, range(4), store, allowed=())
+    assert store.manifest.execution["reason"] == "asked for"
+    assert decide(population(zoo.Net), PLAN, range(4), memory_of(store), allowed=AUTO).choice.engine == "in-memory"
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"), [("trainer", "trainer"), ("sequential", "in-memory"), ("ensemble", "ensemble")]
+)
+def test_an_executor_that_is_asked_for_overrules_the_manifest(name, engine) -> None:
+    store = None
+    for earlier in ("trainer", "sequential", "ensemble"):
+        people = population(zoo.Net, max_epochs=1)
+        store = opened_store(people) if store is None else memory_of(store)
+        list(find_executor(earlier)(people, PLAN, [0, 1], store, notes=()))
+        again = population(zoo.Net, max_epochs=1)
+        list(find_executor(name)(again, PLAN, [2], store, notes=()))
+        assert store.manifest.execution["engine"] == engine
+
+
+@pytest.mark.parametrize("name", ["auto", "trainer", "sequential", "ensemble"])
+def test_nothing_to_train_is_nothing_to_choose(name) -> None:
+    people = population(zoo.Net)
+    store = opened_store(people)
+    assert list(find_executor(name)(people, PLAN, [], store, notes=())) == []
+    assert store.manifest.execution == {}
+    assert people.decision is None
+
+
+@pytest.mark.parametrize("executor", ["fast", None, 3, Choice])
+def test_unknown_executors_are_refused(executor) -> None:
+    with pytest.raises(ArgumentError, match=r"executor=.*: one of auto, trainer, sequential, ensemble, process, ray"):
+        find_executor(executor)
+
+
+# Compiled steps
+
+
+class Compiled:
+    """Stands for a compiler: ``speed`` times as fast as what it is given."""
+
+    def __init__(self, clock: dict[str, float], speed: float) -> None:
+        self.clock = clock
+        self.speed = speed
+
+    def __call__(self, traced: Any, *, dynamic: bool) -> Any:
+        assert not dynamic
+        self.clock["speed"] = self.speed
+        return traced
+
+
+@pytest.fixture
+def clock(worth_a_trial, monkeypatch) -> dict[str, float]:
+    """Time as a trial sees it: a step takes a second for each model, less when it is compiled."""
+    monkeypatch.setattr(choice_module, "_COMPILED_COSTS", 0.0)
+    real, clock = choice_module.train_chunk, {"speed": 1.0}
+
+    def train_chunk(people: Any, plan: Any, model_ids: Any, *rest: Any, **options: Any) -> Any:
+        chunk = real(people, plan, model_ids, *rest, **options)
+        return replace(chunk, seconds_per_step=len(model_ids) / clock["speed"])
+
+    monkeypatch.setattr(choice_module, "train_chunk", train_chunk)
+    return clock
+
+
+def test_a_compiled_step_is_taken_where_it_is_faster(clock, monkeypatch) -> None:
+    monkeypatch.setattr(torch, "compile", Compiled(clock, 2.5))
+    people = population(zoo.Net)
+    opened_store(people)
+    decision = choose(people, PLAN, range(8), length=people.length)
+    assert decision.choice.compiled
+    assert decision.known.compiled
+    assert decision.choice.reason.endswith("and compiled 2.5 times as fast again")
+    assert decision.choice.milliseconds_per_step["ensemble-8-compiled"] == pytest.approx(400)
+    assert decision.choice.seconds_per_model == pytest.approx(20 / 2.5)
+
+
+def test_a_compiled_step_that_gains_too_little_is_not(clock, monkeypatch) -> None:
+    monkeypatch.setattr(choice_module, "_BETTER_BY", 1.1)
+    monkeypatch.setattr(choice_module, "check_in_memory", lambda *_, **__: 50.0)
+    monkeypatch.setattr(torch, "compile", Compiled(clock, 1.05))
+    found = chosen(population(zoo.Net))
+    assert not found.compiled
+    assert found.reason.endswith("; compiled it gains too little")
+
+
+def test_no_compiler(clock, monkeypatch) -> None:
+    def compile_(*_: Any, **__: Any) -> Any:
+        raise OSError("no c++ here")
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    found = chosen(population(zoo.Net))
+    assert (found.engine, found.compiled) == ("ensemble", False)
+    assert found.reason.endswith("; not compiled (OSError)")
+
+
+@pytest.mark.parametrize("model", [zoo.Net, zoo.Counts])
+def test_nothing_is_compiled_that_does_not_repay_it_or_changes(model, clock, monkeypatch) -> None:
+    monkeypatch.setattr(torch, "compile", None)
+    monkeypatch.setattr(choice_module, "_COMPILED_COSTS", 1e9 if model is zoo.Net else 0.0)
+    assert chosen(population(model)).engine == "ensemble"
