@@ -92,8 +92,8 @@ class Crew:
             )
         self._hand_out()
         yield from self._listen(timeout=0)
-        if not self._work.remains:
-            self._take_back()
+        if not self._work.remains and self._take_back():
+            return
         if wait and not self._work.is_fresh and (self.is_busy or self._work.remains):
             yield from self._listen(timeout=None)
         self._hand_out()
@@ -105,14 +105,15 @@ class Crew:
             while len(worker.leases) < n_leases and (self._work.remains if worker.is_ready else self._work.is_fresh):
                 worker.send(self._work.take_as_worker())
 
-    def _take_back(self) -> None:
+    def _take_back(self) -> bool:
         """Take a lease from a worker that has not started, for this process, which has nothing else to do."""
         for worker in reversed(self._workers):
             if worker.leases and not worker.is_ready:
                 self._dismiss(worker)
                 worker.end()
                 self._work.return_untouched(worker.leases.popleft())
-                return
+                return True
+        return False
 
     def _listen(self, timeout: float | None) -> Iterator[int]:
         for key, _ in self._selector.select(timeout):

@@ -196,18 +196,22 @@ def test_auto_does_not_stick_to_a_trainer_that_was_asked_for() -> None:
     assert decide(population(zoo.Net), PLAN, range(4), memory_of(store), allowed=AUTO).choice.engine == "in-memory"
 
 
+ENGINES = {"trainer": "trainer", "sequential": "in-memory", "ensemble": "ensemble"}
+
+
 @pytest.mark.parametrize(
-    ("name", "engine"), [("trainer", "trainer"), ("sequential", "in-memory"), ("ensemble", "ensemble")]
+    ("earlier", "name"),
+    [("sequential", "trainer"), ("trainer", "sequential"), ("ensemble", "sequential"), ("sequential", "ensemble")],
 )
-def test_an_executor_that_is_asked_for_overrules_the_manifest(name, engine) -> None:
-    store = None
-    for earlier in ("trainer", "sequential", "ensemble"):
-        people = population(zoo.Net, max_epochs=1)
-        store = opened_store(people) if store is None else memory_of(store)
-        list(find_executor(earlier)(people, PLAN, [0, 1], store, notes=()))
-        again = population(zoo.Net, max_epochs=1)
-        list(find_executor(name)(again, PLAN, [2], store, notes=()))
-        assert store.manifest.execution["engine"] == engine
+def test_an_executor_that_is_asked_for_overrules_the_manifest(earlier, name) -> None:
+    people = population(zoo.Net, max_epochs=1)
+    store = opened_store(people)
+    list(find_executor(earlier)(people, PLAN, [0], store, notes=()))
+    assert store.manifest.execution["engine"] == ENGINES[earlier]
+    store = memory_of(store)
+    list(find_executor(name)(population(zoo.Net, max_epochs=1), PLAN, [1], store, notes=()))
+    assert store.manifest.execution["engine"] == ENGINES[name]
+    assert store.model_ids() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["auto", "trainer", "sequential", "ensemble"])

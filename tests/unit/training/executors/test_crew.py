@@ -40,6 +40,7 @@ def count(what):
     return len(open(f"{folder}/{what}").readlines())
 
 starts = count("starts")
+time.sleep(behaviour.get("sleeps", 0))
 if behaviour.get("starts") is not None and starts > behaviour["starts"]:
     sys.exit("no room")
 if behaviour.get("child"):
@@ -150,16 +151,30 @@ def test_a_damaged_shard_does_not_count_as_stored(tmp_path: Path) -> None:
 
 def test_workers_that_do_not_start_are_done_without(tmp_path: Path, caplog) -> None:
     scene = Scene(tmp_path, 40, starts=0)
-    assert sorted(scene.play(1, trains_along=True)) == list(range(40))
+    deadline = time.monotonic() + 60
     with scene.crew() as crew:
-        deadline = time.monotonic() + 60
-        scene.work.return_untouched([40])
         while not caplog.records and time.monotonic() < deadline:
-            assert list(crew.attend(wait=True)) == []
-        assert scene.work.take() == [40]
+            assert list(crew.attend(wait=False)) == []
+            time.sleep(0.01)
+        assert not crew.is_busy
     [record] = caplog.records
     assert record.getMessage() == "one worker process less: 5 in a row ended before they began (exit code 1: no room)"
-    assert not crew.is_busy
+    assert sorted(model_id for _ in range(40) if scene.work.is_fresh for model_id in scene.work.take()) == [*range(40)]
+    assert scene.times("starts") == 5
+
+
+def test_what_a_worker_has_not_started_on_is_done_here_when_nothing_else_is_left(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, 3, sleeps=600)
+    with scene.crew(size=2) as crew:
+        assert list(crew.attend(wait=False)) == []
+        assert scene.work.take() == [2]  # and each of the workers has one, though none is ready
+        started = time.monotonic()
+        for _ in range(2):
+            assert list(crew.attend(wait=True)) == []
+            scene.stored += scene.work.take()
+        assert sorted(scene.stored) == [0, 1]
+        assert not crew.is_busy
+        assert time.monotonic() - started < 60
 
 
 def test_a_suspect_that_no_worker_is_left_for_is_an_error(tmp_path: Path) -> None:
