@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from sklearn.datasets import load_digits
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from lightning_memaudit import SubsetPlan
+if TYPE_CHECKING:
+    from lightning_memaudit import SubsetPlan
 
 BATCH = 64
 QUIET = {
@@ -31,7 +32,7 @@ class Net(LightningModule):
         return self.net(x)
 
     def training_step(self, batch, batch_idx):
-        return F.cross_entropy(self(batch[0]), batch[1])
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
     def predict_step(self, batch, batch_idx):
         return self(batch[0])
@@ -104,7 +105,7 @@ class LargeDigits(Digits):
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randint(len(digits.data), (10_000,), generator=generator)
         small = torch.tensor(digits.images / 16, dtype=torch.float32)[chosen, None]
-        large = F.interpolate(small, size=(20, 20), mode="bilinear")
+        large = nn.functional.interpolate(small, size=(20, 20), mode="bilinear")
         inputs = torch.zeros(len(chosen), 1, 28, 28)
         shifts = torch.randint(0, 8, (len(chosen), 2), generator=generator).tolist()
         for i, (x, y) in enumerate(shifts):

@@ -57,14 +57,12 @@ def is_worker() -> bool:
 
 
 def doze() -> None:
-    """Take as long as ``takes`` says at that moment; workers take longer than the process that has them."""
+    """Take as long as ``takes`` says at that moment; workers three times as long as the process that has them."""
     trace(f"training-{os.getpid()}").touch()
-    busy = trace(f"busy-{os.getpid()}")
+    busy, seconds = trace(f"busy-{os.getpid()}"), trace("seconds")
     busy.touch()
     begun = time.monotonic()
-    seconds = trace("seconds")
-    longer = 3 if is_worker() else 1 if seconds.exists() and workers_of(os.getpid()) else 0
-    while seconds.exists() and time.monotonic() - begun < longer * float(seconds.read_text() or 0):
+    while seconds.exists() and time.monotonic() - begun < (3 if is_worker() else 1) * float(seconds.read_text() or 0):
         time.sleep(0.02)
     busy.unlink()
 
@@ -151,7 +149,8 @@ class Assassin(threading.Thread):
         takes(0)
 
     def _at_work(self) -> set[int]:
-        return {pid for pid in self.victims() if trace(f"busy-{pid}").exists()} - set(self.killed)
+        busy = {int(path.name.partition("-")[2]) for path in trace("").glob("busy-*")} - {os.getpid(), *self.killed}
+        return busy & set(self.victims()) if busy else busy
 
 
 def same_outcomes(store: OutcomeStore, reference: OutcomeStore, *, margins_within: float = 0.0) -> None:

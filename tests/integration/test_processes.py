@@ -21,6 +21,8 @@ from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.cli import main
 from lightning_memaudit.exceptions import TrainingError
 from lightning_memaudit.training.executors import Process
+from lightning_memaudit.training.executors import process as process_module
+from lightning_memaudit.training.parcel import pack
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 from tests.helpers.workers import (
     FOLDER,
@@ -105,17 +107,21 @@ def finished(process: subprocess.Popen[str], *, code: int = 0) -> tuple[str, str
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "model", "n_models", "n_kills", "seconds"),
-    [("in-memory", Dozing, 120, 3, 0.4), ("ensemble", DozingTogether, 160, 1, 2.0)],
+    [("in-memory", Dozing, 120, 3, 0.4), ("ensemble", DozingTogether, 100, 1, 1.0)],
 )
 def test_killed_workers_lose_nothing_and_repeat_nothing(
-    engine: str, model: type, n_models: int, n_kills: int, seconds: float, tmp_path: Path
+    engine: str, model: type, n_models: int, n_kills: int, seconds: float, tmp_path: Path, monkeypatch
 ) -> None:
+    def packs(*arguments, **options):
+        takes(seconds)  # not before: the trial should not doze
+        pack(*arguments, **options)
+
     reference = audit(tmp_path / "whole", model, n_models=n_models, executor="sequential").train(progress=False)
-    takes(seconds)
+    monkeypatch.setattr(process_module, "pack", packs)
     store = OutcomeStore(tmp_path / "killed")
     assassin = Assassin(store, lambda: workers_of(os.getpid()), n_kills)
     assassin.start()
-    executor = Process(n_workers=3, engine=engine)
+    executor = Process(n_workers=2 + (n_kills > 1), engine=engine)
     audit(tmp_path / "killed", model, n_models=n_models, executor=executor).train(progress=False)
     assassin.join(timeout=1)
     assert len(assassin.killed) == n_kills
@@ -220,6 +226,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_memaudit import Audit
 from lightning_memaudit.training.executors import Process
+from lightning_memaudit.training.executors import process as process_module
+from lightning_memaudit.training.parcel import pack
 from tests.helpers.workers import meet
 
 

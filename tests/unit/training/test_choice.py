@@ -33,7 +33,7 @@ def chosen(people: Any, n_models: int = 10, allowed: Any = AUTO, plan: SubsetPla
 
 
 def test_too_few_models_are_not_worth_a_trial() -> None:
-    found = chosen(population(zoo.Net))
+    found = chosen(population(zoo.Counts))
     assert (found.engine, found.chunk_size) == ("in-memory", 1)
     assert found.reason == "too few models to gain by training several at once"
     assert list(found.milliseconds_per_step) == ["in-memory"]
@@ -42,7 +42,7 @@ def test_too_few_models_are_not_worth_a_trial() -> None:
 
 @pytest.mark.parametrize(("n_models", "sizes"), [(1, [1]), (8, [8]), (12, [8, 12]), (40, [8, 32])])
 def test_chunks_are_timed(n_models, sizes, worth_a_trial, monkeypatch) -> None:
-    found = chosen(population(zoo.Net), n_models)
+    found = chosen(population(zoo.Counts), n_models)
     assert found.engine == "ensemble"
     assert list(found.milliseconds_per_step) == ["in-memory", *[f"ensemble-{size}" for size in sizes]]
     best = min(sizes, key=lambda size: found.milliseconds_per_step[f"ensemble-{size}"])
@@ -57,7 +57,7 @@ def test_chunks_are_timed(n_models, sizes, worth_a_trial, monkeypatch) -> None:
 
 def test_chunks_that_do_not_fit_into_memory_are_not_tried(worth_a_trial, monkeypatch) -> None:
     monkeypatch.setattr(choice_module, "available_memory", lambda: 4.0)
-    assert list(chosen(population(zoo.Net), 40).milliseconds_per_step) == ["in-memory", "ensemble-8"]
+    assert list(chosen(population(zoo.Counts), 40).milliseconds_per_step) == ["in-memory", "ensemble-8"]
 
 
 @pytest.mark.parametrize(("largest", "engine"), [(8, "ensemble"), (2, "in-memory")])
@@ -70,14 +70,14 @@ def test_chunks_that_turn_out_too_large_are_let_alone(largest, engine, worth_a_t
         return real(people, plan, model_ids, *rest, **options)
 
     monkeypatch.setattr(choice_module, "train_chunk", train_chunk)
-    found = chosen(population(zoo.Net), 40)
+    found = chosen(population(zoo.Counts), 40)
     assert found.engine == engine
     assert ("8 models at once: RuntimeError" in found.reason) == (engine == "in-memory")
 
 
 def test_chunks_that_are_slower_are_not_taken(worth_a_trial, monkeypatch) -> None:
     monkeypatch.setattr(choice_module, "_BETTER_BY", 1e9)
-    found = chosen(population(zoo.Net))
+    found = chosen(population(zoo.Counts))
     assert found.engine == "in-memory"
     assert "models at once would take 0." in found.reason
     assert "ensemble-8" in found.milliseconds_per_step
@@ -85,7 +85,7 @@ def test_chunks_that_are_slower_are_not_taken(worth_a_trial, monkeypatch) -> Non
 
 def test_chunks_are_taken_where_nothing_else_is_allowed(monkeypatch) -> None:
     monkeypatch.setattr(choice_module, "_BETTER_BY", 1e9)
-    assert chosen(population(zoo.Net), 2, ("ensemble",)).engine == "ensemble"
+    assert chosen(population(zoo.Counts), 2, ("ensemble",)).engine == "ensemble"
 
 
 @pytest.mark.parametrize("allowed", [AUTO, ("ensemble",)])
@@ -111,25 +111,25 @@ def test_what_is_not_right_in_memory_is_left_to_the_trainer(allowed) -> None:
 
 
 def test_the_trainer_can_be_asked_for() -> None:
-    assert chosen(population(zoo.Net), allowed=()) == Choice("trainer", reason="asked for")
+    assert chosen(population(zoo.Counts), allowed=()) == Choice("trainer", reason="asked for")
 
 
 def test_examples_that_do_not_fit_into_memory(monkeypatch) -> None:
     monkeypatch.setattr("lightning_memaudit.data.rows.available_memory", lambda: 1000.0)
-    found = chosen(population(zoo.Net))
+    found = chosen(population(zoo.Counts))
     assert found.engine == "trainer"
     assert "the data set would take about 0.0 GB in memory" in found.reason
 
 
 def test_subsets_of_different_sizes(worth_a_trial) -> None:
     plan = SubsetPlan(zoo.N, design="bernoulli", subset_fraction=0.5, seed=0)
-    found = chosen(population(zoo.Net), 30, plan=plan)
+    found = chosen(population(zoo.Counts), 30, plan=plan)
     assert found.engine == "in-memory"
     assert "subsets of different sizes" in found.reason
 
 
 def test_the_first_model_may_have_any_number() -> None:
-    people = population(zoo.Net)
+    people = population(zoo.Counts)
     opened_store(people)
     assert choose(people, PLAN, [17, 3], length=people.length).choice.engine == "in-memory"
 
@@ -157,7 +157,7 @@ def test_random_numbers_are_left_alone() -> None:
 
 
 def test_the_choice_is_on_record_and_kept_for_a_population() -> None:
-    people = population(zoo.Net)
+    people = population(zoo.Counts)
     store = opened_store(people)
     decision = decide(people, PLAN, range(4), store, allowed=AUTO)
     assert store.manifest.execution == decision.choice.to_dict()
@@ -169,11 +169,11 @@ def test_the_choice_is_on_record_and_kept_for_a_population() -> None:
 def test_later_runs_stick_to_the_way_of_the_first(engine, worth_a_trial, monkeypatch) -> None:
     if engine == "in-memory":
         monkeypatch.setattr(choice_module, "_NOT_WORTH_A_TRIAL", 1e9)
-    people = population(zoo.Net)
+    people = population(zoo.Counts)
     store = opened_store(people)
     assert decide(people, PLAN, range(10), store, allowed=AUTO).choice.engine == engine
     monkeypatch.setattr(choice_module, "_NOT_WORTH_A_TRIAL", 0.0 if engine == "in-memory" else 1e9)
-    again = decide(population(zoo.Net), PLAN, range(10, 12), memory_of(store), allowed=AUTO).choice
+    again = decide(population(zoo.Counts), PLAN, range(10, 12), memory_of(store), allowed=AUTO).choice
     assert again.engine == engine
 
 
@@ -189,11 +189,11 @@ def test_a_trial_that_found_only_the_trainer_is_not_repeated(monkeypatch) -> Non
 
 
 def test_auto_does_not_stick_to_a_trainer_that_was_asked_for() -> None:
-    people = population(zoo.Net)
+    people = population(zoo.Counts)
     store = opened_store(people)
     decide(people, PLAN, range(4), store, allowed=())
     assert store.manifest.execution["reason"] == "asked for"
-    assert decide(population(zoo.Net), PLAN, range(4), memory_of(store), allowed=AUTO).choice.engine == "in-memory"
+    assert decide(population(zoo.Counts), PLAN, range(4), memory_of(store), allowed=AUTO).choice.engine == "in-memory"
 
 
 ENGINES = {"trainer": "trainer", "sequential": "in-memory", "ensemble": "ensemble"}
@@ -204,19 +204,19 @@ ENGINES = {"trainer": "trainer", "sequential": "in-memory", "ensemble": "ensembl
     [("sequential", "trainer"), ("trainer", "sequential"), ("ensemble", "sequential"), ("sequential", "ensemble")],
 )
 def test_an_executor_that_is_asked_for_overrules_the_manifest(earlier, name) -> None:
-    people = population(zoo.Net, max_epochs=1)
+    people = population(zoo.Counts, max_epochs=1)
     store = opened_store(people)
     list(find_executor(earlier)(people, PLAN, [0], store, notes=()))
     assert store.manifest.execution["engine"] == ENGINES[earlier]
     store = memory_of(store)
-    list(find_executor(name)(population(zoo.Net, max_epochs=1), PLAN, [1], store, notes=()))
+    list(find_executor(name)(population(zoo.Counts, max_epochs=1), PLAN, [1], store, notes=()))
     assert store.manifest.execution["engine"] == ENGINES[name]
     assert store.model_ids() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["auto", "trainer", "sequential", "ensemble"])
 def test_nothing_to_train_is_nothing_to_choose(name) -> None:
-    people = population(zoo.Net)
+    people = population(zoo.Counts)
     store = opened_store(people)
     assert list(find_executor(name)(people, PLAN, [], store, notes=())) == []
     assert store.manifest.execution == {}
@@ -230,6 +230,10 @@ def test_unknown_executors_are_refused(executor) -> None:
 
 
 # Compiled steps
+
+
+def whole_batches() -> zoo.Data:
+    return zoo.Data(batch_size=12)
 
 
 class Compiled:
@@ -261,21 +265,21 @@ def clock(worth_a_trial, monkeypatch) -> dict[str, float]:
 
 def test_a_compiled_step_is_taken_where_it_is_faster(clock, monkeypatch) -> None:
     monkeypatch.setattr(torch, "compile", Compiled(clock, 2.5))
-    people = population(zoo.Net)
+    people = population(zoo.Net, data=whole_batches)
     opened_store(people)
     decision = choose(people, PLAN, range(8), length=people.length)
     assert decision.choice.compiled
     assert decision.known.compiled
     assert decision.choice.reason.endswith("and compiled 2.5 times as fast again")
     assert decision.choice.milliseconds_per_step["ensemble-8-compiled"] == pytest.approx(400)
-    assert decision.choice.seconds_per_model == pytest.approx(20 / 2.5)
+    assert decision.choice.seconds_per_model == pytest.approx(12 / 2.5)
 
 
 def test_a_compiled_step_that_gains_too_little_is_not(clock, monkeypatch) -> None:
     monkeypatch.setattr(choice_module, "_BETTER_BY", 1.1)
     monkeypatch.setattr(choice_module, "check_in_memory", lambda *_, **__: 50.0)
     monkeypatch.setattr(torch, "compile", Compiled(clock, 1.05))
-    found = chosen(population(zoo.Net))
+    found = chosen(population(zoo.Net, data=whole_batches))
     assert not found.compiled
     assert found.reason.endswith("; compiled it gains too little")
 
@@ -285,7 +289,7 @@ def test_no_compiler(clock, monkeypatch) -> None:
         raise OSError("no c++ here")
 
     monkeypatch.setattr(torch, "compile", compile_)
-    found = chosen(population(zoo.Net))
+    found = chosen(population(zoo.Net, data=whole_batches))
     assert (found.engine, found.compiled) == ("ensemble", False)
     assert found.reason.endswith("; not compiled (OSError)")
 
@@ -294,4 +298,4 @@ def test_no_compiler(clock, monkeypatch) -> None:
 def test_nothing_is_compiled_that_does_not_repay_it_or_changes(model, clock, monkeypatch) -> None:
     monkeypatch.setattr(torch, "compile", None)
     monkeypatch.setattr(choice_module, "_COMPILED_COSTS", 1e9 if model is zoo.Net else 0.0)
-    assert chosen(population(model)).engine == "ensemble"
+    assert chosen(population(model, data=whole_batches)).engine == "ensemble"

@@ -138,7 +138,7 @@ def test_what_was_stored_before_its_worker_died_is_not_trained_again(tmp_path: P
     scene = Scene(tmp_path, 10, kills_when_stored=[2, 7])
     assert sorted(scene.play(2)) == list(range(10))
     assert all(scene.times(f"trained-{k}") == 1 for k in range(10))
-    assert scene.times("starts") in (3, 4)
+    assert scene.times("starts") <= 4
 
 
 def test_a_damaged_shard_does_not_count_as_stored(tmp_path: Path) -> None:
