@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_memaudit.data.randomness import preserved_randomness
@@ -15,7 +15,7 @@ from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.memory import InMemoryData, read_into_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
@@ -60,6 +60,11 @@ class Choice:
         """JSON-ready."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Choice:
+        """The choice in a record, which may say more, such as the number of processes."""
+        return cls(**{field.name: state[field.name] for field in fields(cls) if field.name in state})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
@@ -99,7 +104,7 @@ def decide(
         earlier = store.manifest.execution
         allowed = [engine for engine in allowed if engine == earlier.get("engine")] or allowed
         if len(allowed) > 1 and earlier.get("engine") == "trainer" and earlier["reason"] != _ASKED_FOR:
-            population.decision = Decision(Choice(**earlier), None)  # which a trial found to be the only way
+            population.decision = Decision(Choice.from_dict(earlier), None)  # which a trial found to be the only way
         else:
             with preserved_randomness():
                 population.decision = choose(

@@ -170,9 +170,9 @@ def test_models_that_another_process_recorded_meanwhile_are_not_trained_again(tm
                     name = f"outcomes/baseline/00000{k}.npz"
                     OutcomeStore(tmp_path / "b").storage.write(name, OutcomeStore(tmp_path / "a").storage.read(name))
 
-    tiny_audit(tmp_path / "a", model=Together).train(progress=False)
+    tiny_audit(tmp_path / "a", model=Together, executor="trainer").train(progress=False)
     assert trained == [0, 0, 1, 2, 3]
-    store = tiny_audit(tmp_path / "b", model=Together).train(progress=False)
+    store = tiny_audit(tmp_path / "b", model=Together, executor="trainer").train(progress=False)
     assert trained[5:] == [0, 0]
     assert store.missing(range(4)) == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,9 +12,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import torch
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.cli import main
@@ -31,7 +27,6 @@ from tests.helpers.workers import (
     Dozing,
     DozingTogether,
     Meeting,
-    meet,
     processes,
     same_outcomes,
     shards,
@@ -335,50 +330,6 @@ def test_data_that_differ_in_another_process_are_a_mismatch(project, tmp_path: P
     err = capsys.readouterr().err
     assert "belongs to another data: digest" in err
     assert len(err.splitlines()) == 1
-
-
-class Large(LightningDataModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.x = torch.randn(800, 25_000, generator=torch.Generator().manual_seed(0))  # 80 MB
-        self.y = torch.arange(800) % 3
-
-    def train_dataloader(self):
-        return DataLoader(TensorDataset(self.x, self.y), batch_size=200)
-
-
-class Looks(TinyNet):
-    """Looks at the memory of the process that trains it."""
-
-    def training_step(self, batch, batch_idx):
-        return super().training_step([batch[0][:, :4], batch[1]], batch_idx)
-
-    def forward(self, x):
-        return super().forward(x[:, :4])
-
-    def on_train_end(self) -> None:
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        figures = {"anonymous": int(status["RssAnon"].split()[0]) / 1e3}
-        for block in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
-            head, *lines = block.splitlines()
-            if head.endswith((".bin", ".pt")):
-                sizes = {name: int(size.split()[0]) / 1e3 for name, size in (line.split(":") for line in lines[:-1])}
-                figures[Path(head.split()[-1]).name] = sizes
-        trace(f"memory-{os.getpid()}").write_text(json.dumps(figures))
-        meet()
-
-
-def test_large_arrays_are_in_memory_once(tmp_path: Path, traces: Path) -> None:
-    executor = Process(n_workers=2, engine="in-memory")
-    audit(tmp_path / "store", Looks, data=Large(), n_models=4, executor=executor).train(progress=False)
-    found = {int(path.name.partition("-")[2]): json.loads(path.read_text()) for path in traces.glob("memory-*")}
-    driver = found.pop(os.getpid())
-    [worker] = found.values()
-    for name in ("buffers.bin", "rows.pt"):  # what the user's data module holds, and the training examples
-        assert 79 < worker[name]["Size"] < 100
-        assert worker[name]["Rss"] > 70  # all of it was read
-        assert worker[name]["Private_Dirty"] < 1  # and nothing of it copied
-    assert worker["anonymous"] < driver["anonymous"] - 120
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch) -> None:
