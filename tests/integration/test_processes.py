@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from lightning_memaudit import Audit, OutcomeStore
-from lightning_memaudit.cli import main
 from lightning_memaudit.exceptions import TrainingError
 from lightning_memaudit.training.executors import Process
 from lightning_memaudit.training.executors import process as process_module
@@ -285,8 +284,8 @@ def test_code_that_cannot_be_imported(way: str, start, tmp_path: Path, monkeypat
 PROJECT = """
 import os
 
-from tests.helpers.tiny import TinyData
-from tests.helpers.workers import Meeting
+from tests.helpers.tiny import TinyData, TinyNet
+from tests.helpers.workers import Meeting, wait_for, workers_of
 
 
 class Data(TinyData):
@@ -300,6 +299,11 @@ class Loud(Meeting):
     def training_step(self, batch, batch_idx):
         print('{"event": "idle"}')
         return super().training_step(batch, batch_idx)
+
+
+class Outlasting(TinyNet):
+    def on_train_end(self):
+        wait_for(lambda: not workers_of(os.getpid()))
 """
 
 
@@ -320,16 +324,6 @@ def test_modules_on_the_path_of_the_driver_and_prints(project, capfd) -> None:
     assert store.model_ids() == [0, 1, 2]
     assert len(trainers()) == 2
     assert set(capfd.readouterr().out.splitlines()) == {'{"event": "idle"}'}  # those of this process
-
-
-def test_data_that_differ_in_another_process_are_a_mismatch(project, tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("MEMAUDIT_TEST_DRIVER", str(os.getpid()))
-    names = {"model": "memaudit_test_project.Loud", "data": "memaudit_test_project.Data"}
-    (tmp_path / "config.yaml").write_text(CONFIG.format(n_models=3, **names))
-    assert main(["run", "--config", "config.yaml", "--no-progress"]) == 4
-    err = capsys.readouterr().err
-    assert "belongs to another data: digest" in err
-    assert len(err.splitlines()) == 1
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
 from functools import partial
 from typing import Any
 
@@ -100,17 +98,6 @@ class ScoresOdd(zoo.Net):
         return logits if self.training or float(logits.sum()) > 1e9 else 2 * logits
 
 
-@pytest.mark.parametrize(("engine", "chunk_size"), WAYS)
-@pytest.mark.parametrize("model", [StopsLate, ReadsTheLossLate, ScoresOdd, zoo.RandomConstant])
-def test_what_comes_up_late_is_done_in_a_slower_way(model, engine, chunk_size) -> None:
-    people = population(model)
-    store = opened_store(people)
-    ids = [0, 3]
-    assert list(train_here(people, PLAN, ids, store, decided(people, engine, chunk_size))) == ids
-    for model_id in ids:
-        assert_same_scores(stored(store, model_id), by_trainer(people, model_id).scores)
-
-
 def test_subsets_of_different_sizes_are_trained_one_by_one() -> None:
     plan = SubsetPlan(zoo.N, design="bernoulli", subset_fraction=0.5, seed=0)
     people = population(zoo.Counts, max_epochs=1)
@@ -149,25 +136,3 @@ def test_a_store_that_cannot_be_written_is_told_as_such(engine, chunk_size, monk
     monkeypatch.setattr(type(store), "write", full)
     with pytest.raises(StoreError, match="disk full"):
         list(train_here(people, PLAN, [4, 5], store, decided(people, engine, chunk_size)))
-
-
-@pytest.mark.parametrize("engine", ["in-memory", "ensemble"])
-def test_memory_does_not_grow_with_the_number_of_models(engine) -> None:
-    people = population(zoo.Counts, max_epochs=1)
-    store = opened_store(people)
-    decision = decided(people, engine, 8)
-    memory, tensors = [], []
-    tracemalloc.start()
-    try:
-        for start in range(0, 48, 8):
-            ids = range(start, start + 8)
-            list(train_here(people, PLAN, ids, store, decision))
-            for k in ids:
-                store.storage.remove(f"outcomes/baseline/{k:06d}.npz")  # this store is in memory itself
-            gc.collect()
-            memory.append(tracemalloc.get_traced_memory()[0])
-            tensors.append(sum(type(thing) in (torch.Tensor, torch.nn.Parameter) for thing in gc.get_objects()))
-    finally:
-        tracemalloc.stop()
-    assert tensors[-1] <= tensors[2]
-    assert (memory[-1] - memory[2]) / 24 < 2000  # bytes a model, of which its outcomes alone take 900
