@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from lightning_memaudit import SubsetPlan
 from lightning_memaudit.exceptions import StoreError, TrainingError
@@ -16,6 +15,9 @@ from lightning_memaudit.training.engines import train_here
 from lightning_memaudit.training.memory import read_into_memory
 from tests.helpers import zoo
 from tests.helpers.engines import PLAN, assert_same_scores, by_trainer, opened_store, population, stored
+
+if TYPE_CHECKING:
+    import torch
 
 WAYS = [("trainer", 1), ("in-memory", 1), ("ensemble", 2)]
 
