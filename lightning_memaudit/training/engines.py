@@ -80,7 +80,7 @@ def _train_together(
             chunk = train_chunk(population, plan, model_ids, data, decision.known)
             shards = score_chunk(population, plan, chunk, data)
     except (NotHonoured, TrainingError) as error:  # such as subsets of different sizes, or .item() in a late epoch
-        _log.info("%d models are trained one after the other: %s", len(model_ids), error)
+        _log.warning("%d models are trained one after the other: %s", len(model_ids), error)
         for model_id in model_ids:
             _train_one(population, plan, model_id, store, data, ())
         return

@@ -121,7 +121,7 @@ def shards(store: OutcomeStore) -> dict[str, tuple[int, bytes]]:
 
 
 class Assassin(threading.Thread):
-    """Kills processes in mid-training, and keeps what was stored at each of those moments.
+    """Kills processes in mid-training, with models stored in between, and keeps what was stored at those moments.
 
     Args:
         store: Of the audit.
@@ -140,7 +140,8 @@ class Assassin(threading.Thread):
     def run(self) -> None:
         moments = random.Random(0)
         while len(self.killed) < self.n_kills:
-            wait_for(self._at_work)
+            known = len(self.stored[-1]) if self.stored else 0
+            wait_for(lambda known=known: len(shards(self.store)) > known and self._at_work())
             time.sleep(moments.uniform(0, 0.3))
             if victims := self._at_work():
                 self.stored.append(shards(self.store))

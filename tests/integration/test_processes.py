@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,8 +13,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_memaudit import Audit, OutcomeStore
+from lightning_memaudit.cli import main
 from lightning_memaudit.exceptions import TrainingError
 from lightning_memaudit.training.executors import Process
 from lightning_memaudit.training.executors import process as process_module
@@ -26,6 +31,7 @@ from tests.helpers.workers import (
     Dozing,
     DozingTogether,
     Meeting,
+    is_worker,
     processes,
     same_outcomes,
     shards,
@@ -122,7 +128,6 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(
     assert store.manifest.execution["engine"] == engine
     after = shards(store)
     assert len(after) == n_models
-    assert any(assassin.stored)
     for stored in assassin.stored:
         assert stored.items() <= after.items()  # never written again: the same time, the same bytes
     same_outcomes(store, reference, margins_within=0.0 if engine == "in-memory" else 1e-4)
@@ -148,16 +153,14 @@ def test_a_model_that_kills_its_workers_is_an_error_that_says_how(tmp_path: Path
     assert len(trainers()) == 3
 
 
-@pytest.mark.parametrize("executor", ["process", "sequential"])
-def test_two_drivers_on_one_store_do_no_harm(executor: str, start, tmp_path: Path) -> None:
-    reference = audit(tmp_path / "whole", n_models=8, executor="sequential").train(progress=False)
+def test_two_drivers_on_one_store_do_no_harm(start, tmp_path: Path) -> None:
+    reference = audit(tmp_path / "whole", n_models=12, executor="sequential").train(progress=False)
     trace(f"training-{os.getpid()}").unlink()
-    script = f"""
+    script = """
         from tests.integration.test_processes import *
-        settings = {{"process": Process(n_workers=2, engine="in-memory"), "sequential": "sequential"}}
-        audit("store", n_models=8, executor=settings[{executor!r}]).train(progress=False)
+        audit("store", n_models=12, executor=Process(n_workers=2, engine="in-memory")).train(progress=False)
     """
-    takes(0.2)
+    takes(0.4)
     drivers = [start("-c", textwrap.dedent(script)) for _ in range(2)]
     for driver in drivers:
         finished(driver)
@@ -324,6 +327,64 @@ def test_modules_on_the_path_of_the_driver_and_prints(project, capfd) -> None:
     assert store.model_ids() == [0, 1, 2]
     assert len(trainers()) == 2
     assert set(capfd.readouterr().out.splitlines()) == {'{"event": "idle"}'}  # those of this process
+
+
+def test_data_that_differ_in_another_process_are_a_mismatch(project, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MEMAUDIT_TEST_DRIVER", str(os.getpid()))
+    names = {"model": "memaudit_test_project.Outlasting", "data": "memaudit_test_project.Data"}
+    (tmp_path / "config.yaml").write_text(CONFIG.format(n_models=3, **names))
+    assert main(["run", "--config", "config.yaml", "--no-progress"]) == 4
+    err = capsys.readouterr().err
+    assert "belongs to another data: digest" in err
+    assert len(err.splitlines()) == 1
+
+
+class Large(LightningDataModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = torch.randn(800, 25_000, generator=torch.Generator().manual_seed(0))  # 80 MB
+        self.y = torch.arange(800) % 3
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(self.x, self.y), batch_size=200)
+
+
+class Looks(TinyNet):
+    """Looks at the memory of the process that trains it, when a worker is there."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step([batch[0][:, :4], batch[1]], batch_idx)
+
+    def forward(self, x):
+        return super().forward(x[:, :4])
+
+    def on_train_end(self) -> None:
+        if is_worker():
+            trace("memory").write_text(json.dumps(mapped_files()))
+        elif workers_of(os.getpid()):  # not in a trial
+            wait_for(trace("memory").exists)
+
+
+def mapped_files() -> dict[str, dict[str, float]]:
+    """Of each file of a parcel that this process has mapped: the MB that were read, and those that were copied."""
+    found = {}
+    for block in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
+        head, *lines = block.splitlines()
+        if "/memaudit-" in head:
+            sizes = dict(line.split(":", 1) for line in lines if line.endswith("kB"))
+            figures = {name: int(sizes[name].split()[0]) / 1e3 for name in ("Rss", "Anonymous")}
+            found[Path(head.split()[-1]).name] = figures
+    return found
+
+
+def test_large_arrays_are_in_memory_once(tmp_path: Path) -> None:
+    executor = Process(n_workers=2, engine="in-memory")
+    audit(tmp_path / "store", Looks, data=Large(), n_models=4, executor=executor).train(progress=False)
+    found = json.loads(trace("memory").read_text())
+    assert set(found) == {"buffers.bin", "rows.pt"}  # what the data module holds, and the training examples
+    for figures in found.values():
+        assert figures["Rss"] > 60
+        assert figures["Anonymous"] < 1
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch) -> None:

@@ -16,7 +16,7 @@ from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.training.choice import Engine, decide
 from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
-from lightning_memaudit.training.executors.work import Work
+from lightning_memaudit.training.executors.work import Work, even_size
 from lightning_memaudit.training.parcel import Parcel, import_path, pack
 from lightning_memaudit.training.session import train_lease
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.choice import Decision
+    from lightning_memaudit.training.choice import Choice, Decision
     from lightning_memaudit.training.task import Population
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "at_least",
     "can_share",
     "check_reachable",
+    "lease_size",
     "make_parcel",
     "rows_of",
     "train_in_processes",
@@ -166,6 +167,11 @@ def make_parcel(
     )
 
 
+def lease_size(n_models: int, choice: Choice, n_workers: int) -> int:
+    """Models in a lease; a step that is compiled is compiled for one number of models."""
+    return choice.chunk_size if choice.compiled else even_size(n_models, choice.chunk_size, n_workers)
+
+
 def rows_of(decision: Decision) -> TensorRows | None:
     """The training examples that workers need not read themselves."""
     rows = decision.data.train if decision.data is not None else None
@@ -189,7 +195,7 @@ def train_in_processes(
         TrainingError: The user's code failed, or workers were killed again and again on the same models.
     """
     damaged = {model_id for model_id in model_ids if store.has(model_id)}
-    work = Work(model_ids, chunk_size=decision.choice.chunk_size, n_workers=n_workers)
+    work = Work(model_ids, size=lease_size(len(model_ids), decision.choice, n_workers), n_workers=n_workers)
     store.record_execution({**decision.choice.to_dict(), "processes": n_workers})
     with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

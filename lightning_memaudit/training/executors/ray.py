@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import secrets
+import shutil
+import sys
 import tempfile
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +20,7 @@ from lightning_memaudit.training.executors.process import (
     allowed_engines,
     at_least,
     check_reachable,
+    lease_size,
     make_parcel,
     rows_of,
 )
@@ -38,6 +45,8 @@ _QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": l
 _SECONDS_A_CALL = 2.0  # that several models fill, where one takes less
 _STARTS = 3  # in a row that fail
 _PATIENCE = 60.0  # seconds without a word from any actor
+_LONGEST_ROOT = 32  # characters; the sockets in a session's folder take 60 more, of 104 to 107
+_SECONDS_TO_END = 10.0  # of the processes of a cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,8 @@ class Ray:
 
     Args:
         address: Of the cluster. None takes the one this process is connected to, else the one that ``RAY_ADDRESS``
-            names or that runs on this machine, else starts one on this machine, which ends with the audit.
+            names or that ``ray start`` has started on this machine, else starts one on this machine, which ends with
+            the audit and keeps its files in a folder that goes with it. ``"local"`` always starts one.
         n_actors: Actors, which start as the cluster finds room for them; None takes as many as the nodes that are up
             have room for.
         num_cpus: Cores of an actor, which are its threads.
@@ -95,10 +105,11 @@ class Ray:
             return
         check_reachable(store)
         ray = _import_ray()
-        ours = not ray.is_initialized()
-        if ours:
-            self._connect(ray)
-        try:
+        with ExitStack() as own:
+            if not ray.is_initialized():
+                folder = {} if "_temp_dir" in self.init or not _starts_one(self.address) else _own_folder(own)
+                own.callback(ray.shutdown)
+                self._connect(ray, **folder)
             n_actors = min(self.n_actors or self._places(ray), len(model_ids))
             with using_threads(self.num_cpus):
                 decision = decide(
@@ -108,21 +119,18 @@ class Ray:
             damaged = {model_id for model_id in model_ids if store.has(model_id)}
             work = Work(
                 model_ids,
-                chunk_size=decision.choice.chunk_size,
+                size=lease_size(len(model_ids), decision.choice, n_actors),
                 n_workers=n_actors,
-                n_chunks=_chunks_a_call(decision.choice),
+                multiple=_leases_a_call(decision.choice),
             )
             with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
                 parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
                 pack(parcel, Path(name), rows=rows_of(decision))
                 yield from _Cast(ray, self, Path(name), work, store, damaged).play(n_actors)
-        finally:
-            if ours:
-                ray.shutdown()
 
-    def _connect(self, ray: Any) -> None:
+    def _connect(self, ray: Any, **options: str) -> None:
         try:
-            ray.init(address=self.address, **(_QUIET | dict(self.init)))
+            ray.init(address=self.address, **(_QUIET | options | dict(self.init)))
         except (OSError, RuntimeError, TypeError, ValueError, ray.exceptions.RayError) as error:
             raise ConfigurationError(
                 f"executor='ray': ray.init(address={self.address!r}) failed ({type(error).__name__}: "
@@ -145,14 +153,50 @@ class Ray:
         return places
 
 
+def _starts_one(address: str | None) -> bool:
+    """Whether ``ray.init`` would start a cluster, by its own rules."""
+    if address in (None, "auto"):
+        address = os.environ.get("RAY_ADDRESS") or address
+    return address == "local" or (address is None and not Path(_ray_root(), "ray", "ray_current_cluster").exists())
+
+
+def _ray_root() -> str:
+    """The folder in which Ray keeps its own, ``ray``."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform == "linux" else ("RAY_TMPDIR",)
+    return next((os.environ[name] for name in names if name in os.environ), "/tmp")  # noqa: S108 - Ray's rule
+
+
+def _own_folder(own: ExitStack) -> dict[str, str]:
+    """The option that keeps a cluster's files together, in a folder that goes with ``own``.
+
+    The token that Ray would write into the home folder is in the environment instead, for all clusters of this process:
+    Ray remembers the first.
+    """
+    root = _ray_root()
+    folder = tempfile.mkdtemp(prefix="ma", dir=root if len(root) <= _LONGEST_ROOT else "/tmp")  # noqa: S108
+    own.callback(_remove, Path(folder))
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ and not (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    return {"_temp_dir": folder}
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of a cluster that was shut down, whose processes may still be writing."""
+    deadline = time.monotonic() + _SECONDS_TO_END
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
+
+
 def _fitting(cpus: float, gpus: float, num_cpus: int, num_gpus: float) -> int:
     places = int(cpus // num_cpus)
     return min(places, int(gpus / num_gpus + 1e-9)) if num_gpus else places
 
 
-def _chunks_a_call(choice: Choice) -> int:
-    seconds = (choice.seconds_per_model or _SECONDS_A_CALL) * choice.chunk_size
-    return max(1, round(_SECONDS_A_CALL / seconds))
+def _leases_a_call(choice: Choice) -> int:
+    if choice.chunk_size > 1 or not choice.seconds_per_model:
+        return 1
+    return max(1, round(_SECONDS_A_CALL / choice.seconds_per_model))
 
 
 class _Trainer:
@@ -285,7 +329,7 @@ def _reason(death: Exception) -> str:
     """The telling line of Ray's account of a death, without its list of common causes."""
     lines = [line.strip() for line in str(death).splitlines() if line.strip()]
     telling = lines[-1].partition(" Some common causes")[0] if lines else type(death).__name__
-    return telling.partition("Worker exit detail: ")[2] or telling
+    return (telling.partition("Worker exit detail: ")[2] or telling).rstrip(".")
 
 
 def _first_line(error: Exception) -> str:

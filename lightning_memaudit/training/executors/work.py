@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -10,29 +11,48 @@ from lightning_memaudit.exceptions import TrainingError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Work"]
+__all__ = ["Work", "even_size"]
 
 _TRIES = 3  # of a model whose worker was killed
 
 
+def even_size(n_models: int, largest: int, n_workers: int) -> int:
+    """The size of leases of which every worker gets equally many.
+
+    A lease of models that are trained at once takes about as long when it is small, so small ones at the end are no
+    help.
+
+    Args:
+        n_models: In all.
+        largest: Size that a lease may have.
+        n_workers: How many share the work.
+
+    Example:
+        >>> even_size(100, 32, 2), even_size(33, 32, 2), even_size(5, 1, 2)
+        (25, 17, 1)
+    """
+    rounds = math.ceil(n_models / (largest * n_workers))
+    return math.ceil(n_models / (rounds * n_workers))
+
+
 class Work:
-    """The models that remain, in leases that get smaller at the end, so that all finish at one time.
+    """The models that remain, dealt out in leases.
 
     Models whose worker was killed wait until all others are begun, and are left to workers: a model that kills
     whatever process trains it costs nothing but itself.
 
     Args:
         model_ids: Which models.
-        chunk_size: Models that are trained at once.
+        size: Models that are trained at once; a lease has so many, or a multiple that gets smaller at the end.
         n_workers: How many share the work.
-        n_chunks: Chunks in a full lease.
+        multiple: The largest multiple.
     """
 
-    def __init__(self, model_ids: Sequence[int], *, chunk_size: int, n_workers: int, n_chunks: int = 1) -> None:
+    def __init__(self, model_ids: Sequence[int], *, size: int, n_workers: int, multiple: int = 1) -> None:
         self._fresh = deque(model_ids)
         self._suspect: deque[list[int]] = deque()
-        self._chunk_size = chunk_size
-        self._full = chunk_size * n_chunks
+        self._size = size
+        self._multiple = multiple
         self._n_workers = n_workers
         self._tries: dict[int, int] = {}
 
@@ -49,25 +69,26 @@ class Work:
     @property
     def is_plenty(self) -> bool:
         """Whether everybody would have a full lease after this one."""
-        return len(self._fresh) > 2 * self._n_workers * self._full
+        return len(self._fresh) > 2 * self._n_workers * self._size * self._multiple
 
     def take(self) -> list[int]:
         """The next lease of fresh models."""
-        share = -(-len(self._fresh) // self._n_workers)
-        return [self._fresh.popleft() for _ in range(min(self._full, share))]
+        share = math.ceil(len(self._fresh) / (self._size * self._n_workers))
+        n_models = self._size * min(self._multiple, share)
+        return [self._fresh.popleft() for _ in range(min(n_models, len(self._fresh)))]
 
     def take_as_worker(self) -> list[int]:
         """The next lease, of models on which a worker was killed when there are no others."""
         return self.take() if self._fresh else self._suspect.popleft()
 
     def give_back(self, model_ids: Sequence[int], *, why: str) -> None:
-        """Return what a killed worker had begun and not finished: it was at the first chunk of it.
+        """Return what a killed worker had begun and not finished: it was at the first of it.
 
         Raises:
             TrainingError: Workers were killed on these models again and again.
         """
-        begun = list(model_ids[: self._chunk_size])
-        self.return_untouched(model_ids[self._chunk_size :])
+        begun = list(model_ids[: self._size])
+        self.return_untouched(model_ids[self._size :])
         if not begun:
             return
         for model_id in begun:

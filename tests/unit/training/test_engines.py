@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+import torch
 
 from lightning_memaudit import SubsetPlan
+from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.exceptions import StoreError, TrainingError
 from lightning_memaudit.training import engines
 from lightning_memaudit.training.choice import Choice, Decision
@@ -15,9 +19,6 @@ from lightning_memaudit.training.engines import train_here
 from lightning_memaudit.training.memory import read_into_memory
 from tests.helpers import zoo
 from tests.helpers.engines import PLAN, assert_same_scores, by_trainer, opened_store, population, stored
-
-if TYPE_CHECKING:
-    import torch
 
 WAYS = [("trainer", 1), ("in-memory", 1), ("ensemble", 2)]
 
@@ -100,6 +101,26 @@ class ScoresOdd(zoo.Net):
         return logits if self.training or float(logits.sum()) > 1e9 else 2 * logits
 
 
+def first_odd() -> int:
+    """The first model of the plan whose constants are not those of model 0."""
+    constants = []
+    for k in range(12):
+        with seeded(PLAN.model_seed(k)):
+            constants.append(zoo.RandomConstant().constants)
+    return next(k for k in range(12) if constants[k] != constants[0])
+
+
+@pytest.mark.parametrize(("engine", "chunk_size"), WAYS)
+@pytest.mark.parametrize("model", [StopsLate, ReadsTheLossLate, ScoresOdd, zoo.RandomConstant])
+def test_what_comes_up_late_is_done_in_a_slower_way(model, engine, chunk_size) -> None:
+    people = population(model)
+    store = opened_store(people)
+    ids = [0, first_odd()]
+    assert list(train_here(people, PLAN, ids, store, decided(people, engine, chunk_size))) == ids
+    for model_id in ids:
+        assert_same_scores(stored(store, model_id), by_trainer(people, model_id).scores)
+
+
 def test_subsets_of_different_sizes_are_trained_one_by_one() -> None:
     plan = SubsetPlan(zoo.N, design="bernoulli", subset_fraction=0.5, seed=0)
     people = population(zoo.Counts, max_epochs=1)
@@ -138,3 +159,28 @@ def test_a_store_that_cannot_be_written_is_told_as_such(engine, chunk_size, monk
     monkeypatch.setattr(type(store), "write", full)
     with pytest.raises(StoreError, match="disk full"):
         list(train_here(people, PLAN, [4, 5], store, decided(people, engine, chunk_size)))
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "ensemble"])
+def test_memory_does_not_grow_with_the_number_of_models(engine) -> None:
+    """A warm process keeps less of a model than one of its tensors."""
+    people = population(zoo.Counts, max_epochs=1)
+    store = opened_store(people)
+    decision = decided(people, engine, 4)
+    memory, tensors = [], []
+    gc.freeze()  # what there was before is not looked at
+    tracemalloc.start()
+    try:
+        for start in range(0, 20, 4):
+            ids = range(start, start + 4)
+            list(train_here(people, PLAN, ids, store, decision))
+            for k in ids:
+                store.storage.remove(f"outcomes/baseline/{k:06d}.npz")  # this store is in memory itself
+            gc.collect()
+            memory.append(tracemalloc.get_traced_memory()[0])
+            tensors.append(sum(type(thing) in (torch.Tensor, torch.nn.Parameter) for thing in gc.get_objects()))
+    finally:
+        tracemalloc.stop()
+        gc.unfreeze()
+    assert tensors[-1] - tensors[1] < 12
+    assert (memory[-1] - memory[1]) / 12 < 2000

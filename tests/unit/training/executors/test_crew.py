@@ -71,7 +71,7 @@ class Scene:
         self.folder = folder
         self.store = OutcomeStore(folder / "store")
         (folder / "store/outcomes/baseline").mkdir(parents=True)
-        self.work = Work(range(n_models), chunk_size=behaviour.pop("chunk_size", 1), n_workers=2)
+        self.work = Work(range(n_models), size=behaviour.pop("size_of_lease", 1), n_workers=2)
         (folder / "behaviour.json").write_text(json.dumps({"store": self.store.url, **behaviour}))
         self.stored: list[int] = []
 
@@ -105,9 +105,9 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("stammers", [False, True])
-@pytest.mark.parametrize(("size", "chunk_size"), [(1, 1), (3, 1), (2, 8)])
-def test_every_model_is_trained_once(size: int, chunk_size: int, stammers: bool, tmp_path: Path) -> None:
-    scene = Scene(tmp_path, 30, chunk_size=chunk_size, stammers=stammers)
+@pytest.mark.parametrize(("size", "size_of_lease"), [(1, 1), (3, 1), (2, 8)])
+def test_every_model_is_trained_once(size: int, size_of_lease: int, stammers: bool, tmp_path: Path) -> None:
+    scene = Scene(tmp_path, 30, size_of_lease=size_of_lease, stammers=stammers)
     assert sorted(scene.play(size)) == list(range(30))
     assert all(scene.times(f"trained-{k}") == 1 for k in range(30))
     assert scene.times("starts") <= size  # some may have come too late

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_memaudit.exceptions import TrainingError
-from lightning_memaudit.training.executors.work import Work
+from lightning_memaudit.training.executors.work import Work, even_size
 
 
 def leases(work: Work) -> list[list[int]]:
@@ -13,34 +13,38 @@ def leases(work: Work) -> list[list[int]]:
     return taken
 
 
-@given(
-    n_models=st.integers(1, 300),
-    chunk_size=st.integers(1, 40),
-    n_workers=st.integers(1, 9),
-    n_chunks=st.integers(1, 3),
-)
-def test_every_model_is_dealt_out_once_in_order_and_no_lease_is_too_large(n_models, chunk_size, n_workers, n_chunks):
-    work = Work(range(n_models), chunk_size=chunk_size, n_workers=n_workers, n_chunks=n_chunks)
+@given(n_models=st.integers(1, 300), size=st.integers(1, 40), n_workers=st.integers(1, 9), multiple=st.integers(1, 3))
+def test_every_model_is_dealt_out_once_in_order_and_no_lease_is_too_large(n_models, size, n_workers, multiple):
+    work = Work(range(n_models), size=size, n_workers=n_workers, multiple=multiple)
     taken = leases(work)
     assert [model_id for lease in taken for model_id in lease] == list(range(n_models))
-    assert all(1 <= len(lease) <= chunk_size * n_chunks for lease in taken)
+    assert all(len(lease) % size == 0 and len(lease) <= size * multiple for lease in taken[:-1])
     assert not work.remains
 
 
-def test_the_last_leases_are_shared_out_so_that_nobody_has_much_more_than_the_others() -> None:
-    work = Work(range(70), chunk_size=32, n_workers=2)
-    assert [len(lease) for lease in leases(work)] == [32, 19, 10, 5, 2, 1, 1]
+@given(n_models=st.integers(1, 300), largest=st.integers(1, 40), n_workers=st.integers(1, 9))
+def test_even_leases_give_every_worker_equally_many(n_models, largest, n_workers):
+    size = even_size(n_models, largest, n_workers)
+    assert 1 <= size <= largest
+    sizes = [len(lease) for lease in leases(Work(range(n_models), size=size, n_workers=n_workers))]
+    assert len(sizes) <= n_workers * -(-n_models // (largest * n_workers))  # no more rounds than there have to be
+    assert set(sizes[:-1]) <= {size}
+
+
+def test_single_models_are_dealt_out_in_leases_that_get_smaller_at_the_end() -> None:
+    work = Work(range(20), size=1, n_workers=2, multiple=5)
+    assert [len(lease) for lease in leases(work)] == [5, 5, 5, 3, 1, 1]
 
 
 def test_plenty_is_when_everybody_can_have_another_full_lease() -> None:
-    work = Work(range(17), chunk_size=4, n_workers=2)
+    work = Work(range(17), size=4, n_workers=2)
     assert work.is_plenty
     work.take()
     assert not work.is_plenty
 
 
 def test_what_a_killed_worker_had_not_begun_is_next() -> None:
-    work = Work(range(6), chunk_size=2, n_workers=1, n_chunks=2)
+    work = Work(range(6), size=2, n_workers=1, multiple=2)
     lease = work.take()
     assert lease == [0, 1, 2, 3]
     work.give_back(lease[1:], why="exit code -9")  # 0 is stored; the worker was at the chunk that holds 1
@@ -52,13 +56,13 @@ def test_what_a_killed_worker_had_not_begun_is_next() -> None:
 
 
 def test_models_on_which_a_worker_was_killed_wait_until_all_others_are_begun() -> None:
-    work = Work(range(4), chunk_size=1, n_workers=1)
+    work = Work(range(4), size=1, n_workers=1)
     work.give_back(work.take(), why="exit code -9")
     assert [work.take_as_worker() for _ in range(4)] == [[1], [2], [3], [0]]
 
 
 def test_a_model_that_kills_its_workers_again_and_again_is_an_error_that_says_how() -> None:
-    work = Work([7], chunk_size=1, n_workers=2)
+    work = Work([7], size=1, n_workers=2)
     for _ in range(2):
         work.give_back(work.take_as_worker(), why="exit code -9 (SIGKILL)")
     with pytest.raises(TrainingError, match=r"model 7: 3 worker processes ended .*\(exit code -11.*What is stored is"):
@@ -66,7 +70,7 @@ def test_a_model_that_kills_its_workers_again_and_again_is_an_error_that_says_ho
 
 
 def test_a_chunk_is_named_by_its_first_model() -> None:
-    work = Work([4, 5, 6], chunk_size=3, n_workers=1)
+    work = Work([4, 5, 6], size=3, n_workers=1)
     for _ in range(2):
         work.give_back(work.take_as_worker(), why="exit code 1")
     with pytest.raises(TrainingError, match=r"model 4 \(and 2 trained with it\)"):
@@ -74,7 +78,7 @@ def test_a_chunk_is_named_by_its_first_model() -> None:
 
 
 def test_a_worker_killed_after_its_last_model_was_stored_costs_nothing() -> None:
-    work = Work([1], chunk_size=1, n_workers=1)
+    work = Work([1], size=1, n_workers=1)
     work.take()
     work.give_back([], why="exit code -9")
     assert not work.remains
