@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.data.rows import NotInMemoryError, available_memory
 from lightning_memaudit.exceptions import UnsupportedDataError
+from lightning_memaudit.training.allocation import freed_memory_kept
 from lightning_memaudit.training.ensemble.chunk import train_chunk
 from lightning_memaudit.training.ensemble.loop import Known
 from lightning_memaudit.training.guard import check_ensemble, check_in_memory, guard_steps
@@ -29,10 +30,10 @@ _CHUNK_SIZES = (8, 32)  # gains flatten after that, and the last chunk of a popu
 _TIMED_STEPS = 8
 _NOT_WORTH_A_TRIAL = 4.0  # seconds that all models take together
 _BETTER_BY = 1.1
+_AS_GOOD_AS = 1.1  # then the larger number: what every chunk costs besides its steps is not timed
 _ASKED_FOR = "asked for"
-_COMPILED_GAINS = 1.3  # at least, where it gains anything
-_COMPILED_SIZE = 16  # models at once: fused code gains most while a step stays within a core's cache
-_COMPILED_COSTS = 25.0  # seconds, in every process, when nothing is in the compiler's cache
+_COMPILED_GAINS = 1.15  # about, where it gains anything
+_COMPILED_COSTS = 12.0  # seconds, in every process, when nothing is in the compiler's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +150,12 @@ def choose(
     known = Known()
     try:
         check_ensemble(population, plan, model_ids[:2], data, n_steps=n_steps)
-        times = _ensemble_times(population, plan, model_ids, data, known)
+        with freed_memory_kept():
+            times = _ensemble_times(population, plan, model_ids, data, known)
     except NotHonoured as unsuited:
         return Decision(replace(plain, reason=f"training several models at once does not go with {unsuited}"), data)
-    size, milliseconds = min(times, key=lambda size: times[size]), {**plain.milliseconds_per_step}
+    size = max(size for size, seconds in times.items() if seconds <= _AS_GOOD_AS * min(times.values()))
+    milliseconds = {**plain.milliseconds_per_step}
     milliseconds |= {f"ensemble-{size}": seconds * 1e3 for size, seconds in times.items()}
     if "in-memory" in allowed and times[size] * _BETTER_BY > step:
         slower = f"{size} models at once would take {times[size] / step:.2f} times as long"
@@ -162,7 +165,7 @@ def choose(
     if known.inspection is not None and known.inspection.steady:
         remaining = times[size] * n_batches * len(model_ids) / n_processes
         if remaining * (1 - 1 / _COMPILED_GAINS) > _COMPILED_COSTS:
-            choice, known = _try_compiled(population, plan, model_ids[:_COMPILED_SIZE], data, choice, known)
+            choice, known = _try_compiled(population, plan, model_ids[:size], data, choice, known)
     return Decision(choice, data, known)
 
 
@@ -198,7 +201,8 @@ def _try_compiled(
     """Compile the step, and take it if it is as much faster as it must be to repay that."""
     compiled = replace(known, traces={}, compiled=True)
     try:
-        chunk = train_chunk(population, plan, model_ids, data, compiled, n_steps=_TIMED_STEPS)
+        with freed_memory_kept():
+            chunk = train_chunk(population, plan, model_ids, data, compiled, n_steps=_TIMED_STEPS)
     except Exception as error:  # no compiler on this machine, an operator that it cannot do, ...
         why = f"{choice.reason}; not compiled ({type(error).__name__})"
         return replace(choice, reason=why), known

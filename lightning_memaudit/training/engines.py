@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.exceptions import TrainingError
+from lightning_memaudit.training.allocation import freed_memory_kept
 from lightning_memaudit.training.ensemble.chunk import score_chunk, train_chunk
 from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.task import one_model, train_model
@@ -54,10 +55,11 @@ def train_here(
 
     size = decision.choice.chunk_size
     if decision.choice.engine == "ensemble":
-        for start in range(0, len(model_ids), size):
-            chunk = model_ids[start : start + size]
-            _train_together(population, plan, [k for k in chunk if not is_stored(k)], store, decision)
-            yield from chunk
+        with freed_memory_kept():
+            for start in range(0, len(model_ids), size):
+                chunk = model_ids[start : start + size]
+                _train_together(population, plan, [k for k in chunk if not is_stored(k)], store, decision)
+                yield from chunk
         return
     for model_id in model_ids:
         if not is_stored(model_id):

@@ -11,6 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from lightning_memaudit.training.ensemble.inspection import Inspection, loss_of
+from lightning_memaudit.training.ensemble.pooling import ChannelsLastPooling
 from lightning_memaudit.training.loops.in_memory import training_step_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,13 @@ class EnsembleGradients:
 
     def _trace(self, *arguments: Any) -> Callable[..., _Tensors]:
         state = torch.get_rng_state()
-        traced: Callable[..., _Tensors] = make_fx(vmap(grad(self._loss(0)), randomness="different"))(*arguments)
+        gradients = vmap(grad(self._loss(0)), randomness="different")
+
+        def step(*arguments: Any) -> _Tensors:
+            with ChannelsLastPooling():  # type: ignore[no-untyped-call]
+                return gradients(*arguments)  # type: ignore[no-any-return]
+
+        traced: Callable[..., _Tensors] = make_fx(step)(*arguments)
         torch.set_rng_state(state)
         if arguments[-1][0].shape[1] == self._compiled_batch_size:
             return torch.compile(traced, dynamic=False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Auto"]
 
 _log = logging.getLogger(__name__)
-_WORTH_WORKERS = 10.0  # seconds in one process; a worker takes about four to start
+_WORTH_WORKERS = 6.0  # seconds in one process, set-up and scores not counted; a worker takes four to five to start
 
 
 @dataclass(frozen=True, slots=True)

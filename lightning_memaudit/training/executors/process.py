@@ -16,7 +16,7 @@ from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.training.choice import Engine, decide
 from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
-from lightning_memaudit.training.executors.work import Work, even_size
+from lightning_memaudit.training.executors.work import Work, last_size
 from lightning_memaudit.training.parcel import Parcel, import_path, pack
 from lightning_memaudit.training.session import train_lease
 
@@ -34,7 +34,7 @@ __all__ = [
     "at_least",
     "can_share",
     "check_reachable",
-    "lease_size",
+    "deal",
     "make_parcel",
     "rows_of",
     "train_in_processes",
@@ -167,9 +167,11 @@ def make_parcel(
     )
 
 
-def lease_size(n_models: int, choice: Choice, n_workers: int) -> int:
-    """Models in a lease; a step that is compiled is compiled for one number of models."""
-    return choice.chunk_size if choice.compiled else even_size(n_models, choice.chunk_size, n_workers)
+def deal(model_ids: Sequence[int], choice: Choice, n_workers: int, *, multiple: int = 1) -> Work:
+    """Models in leases; a step that is compiled is compiled for one number of models."""
+    size = choice.chunk_size
+    last = size if choice.compiled else last_size(len(model_ids), size, n_workers)
+    return Work(model_ids, size=size, last=last, n_workers=n_workers, multiple=multiple)
 
 
 def rows_of(decision: Decision) -> TensorRows | None:
@@ -195,7 +197,7 @@ def train_in_processes(
         TrainingError: The user's code failed, or workers were killed again and again on the same models.
     """
     damaged = {model_id for model_id in model_ids if store.has(model_id)}
-    work = Work(model_ids, size=lease_size(len(model_ids), decision.choice, n_workers), n_workers=n_workers)
+    work = deal(model_ids, decision.choice, n_workers)
     store.record_execution({**decision.choice.to_dict(), "processes": n_workers})
     with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

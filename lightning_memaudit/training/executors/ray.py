@@ -20,12 +20,11 @@ from lightning_memaudit.training.executors.process import (
     allowed_engines,
     at_least,
     check_reachable,
-    lease_size,
+    deal,
     make_parcel,
     rows_of,
 )
 from lightning_memaudit.training.executors.resources import using_threads
-from lightning_memaudit.training.executors.work import Work
 from lightning_memaudit.training.failure import describe, rebuild
 from lightning_memaudit.training.parcel import pack
 from lightning_memaudit.training.session import Session
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.choice import Choice, Engine
+    from lightning_memaudit.training.executors.work import Work
     from lightning_memaudit.training.task import Population
 
 __all__ = ["Ray"]
@@ -117,12 +117,7 @@ class Ray:
                 )
             store.record_execution({**decision.choice.to_dict(), "processes": n_actors})
             damaged = {model_id for model_id in model_ids if store.has(model_id)}
-            work = Work(
-                model_ids,
-                size=lease_size(len(model_ids), decision.choice, n_actors),
-                n_workers=n_actors,
-                multiple=_leases_a_call(decision.choice),
-            )
+            work = deal(model_ids, decision.choice, n_actors, multiple=_leases_a_call(decision.choice))
             with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
                 parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
                 pack(parcel, Path(name), rows=rows_of(decision))

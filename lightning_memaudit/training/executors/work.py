@@ -11,16 +11,13 @@ from lightning_memaudit.exceptions import TrainingError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Work", "even_size"]
+__all__ = ["Work", "even_size", "last_size"]
 
 _TRIES = 3  # of a model whose worker was killed
 
 
 def even_size(n_models: int, largest: int, n_workers: int) -> int:
-    """The size of leases of which every worker gets equally many.
-
-    A lease of models that are trained at once takes about as long when it is small, so small ones at the end are no
-    help.
+    """The size of leases of which every worker gets equally many, in as few rounds as there have to be.
 
     Args:
         n_models: In all.
@@ -35,6 +32,26 @@ def even_size(n_models: int, largest: int, n_workers: int) -> int:
     return math.ceil(n_models / (rounds * n_workers))
 
 
+def last_size(n_models: int, size: int, n_workers: int) -> int:
+    """The size of the last leases: half of the others, so that nobody waits long for another at the end.
+
+    Few models are dealt out in one round, since those that are trained at once take about as long when they are fewer.
+
+    Args:
+        n_models: In all.
+        size: Of the leases before.
+        n_workers: How many share the work.
+
+    Example:
+        >>> last_size(128, 32, 2), last_size(33, 32, 2)
+        (16, 17)
+    """
+    if n_models <= n_workers * size:
+        return even_size(n_models, size, n_workers)
+    n_full = max(0, (n_models - 2 * n_workers * size) // size + 1)
+    return even_size(n_models - n_full * size, math.ceil(size / 2), n_workers)
+
+
 class Work:
     """The models that remain, dealt out in leases.
 
@@ -46,12 +63,16 @@ class Work:
         size: Models that are trained at once; a lease has so many, or a multiple that gets smaller at the end.
         n_workers: How many share the work.
         multiple: The largest multiple.
+        last: Models that are trained at once in the last leases; None for no fewer.
     """
 
-    def __init__(self, model_ids: Sequence[int], *, size: int, n_workers: int, multiple: int = 1) -> None:
+    def __init__(
+        self, model_ids: Sequence[int], *, size: int, n_workers: int, multiple: int = 1, last: int | None = None
+    ) -> None:
         self._fresh = deque(model_ids)
         self._suspect: deque[list[int]] = deque()
         self._size = size
+        self._last = last or size
         self._multiple = multiple
         self._n_workers = n_workers
         self._tries: dict[int, int] = {}
@@ -73,8 +94,9 @@ class Work:
 
     def take(self) -> list[int]:
         """The next lease of fresh models."""
-        share = math.ceil(len(self._fresh) / (self._size * self._n_workers))
-        n_models = self._size * min(self._multiple, share)
+        size = self._size if len(self._fresh) >= 2 * self._n_workers * self._size else self._last
+        share = math.ceil(len(self._fresh) / (size * self._n_workers))
+        n_models = size * min(self._multiple, share)
         return [self._fresh.popleft() for _ in range(min(n_models, len(self._fresh)))]
 
     def take_as_worker(self) -> list[int]:

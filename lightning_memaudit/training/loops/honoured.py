@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
-from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
+from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS, InternalCallback
 from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class StoppedEarly(Exception):  # noqa: N818 - a signal, not an error
     """Raised out of ``Trainer.fit`` after as many steps as were asked for."""
 
 
-_OURS = (*PASSIVE_CALLBACKS, OutcomeRecorder, StopAfterFirstBatch)
+_OURS = (InternalCallback, OutcomeRecorder, StopAfterFirstBatch)
+_CALLBACK_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 def not_honoured(trainer: Trainer, pl_module: LightningModule) -> str | None:
@@ -57,7 +59,7 @@ def not_honoured(trainer: Trainer, pl_module: LightningModule) -> str | None:
         trainer: A Trainer whose optimizers are configured.
         pl_module: Its module.
     """
-    foreign = [type(callback).__name__ for callback in trainer.callbacks if not isinstance(callback, _OURS)]  # type: ignore[attr-defined]
+    foreign = [type(callback).__name__ for callback in trainer.callbacks if not _only_watches(callback)]  # type: ignore[attr-defined]
     hooks = [hook for hook in _HOOKS_NOT_CALLED if is_overridden(hook, pl_module)]
     plateau = any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
     facts = {
@@ -83,3 +85,11 @@ def not_honoured(trainer: Trainer, pl_module: LightningModule) -> str | None:
 def overridden_transfer_hooks(pl_module: LightningModule, datamodule: LightningDataModule) -> list[str]:
     """The batch transfer hooks that the user's module or data module brings."""
     return [hook for hook in _TRANSFER_HOOKS if is_overridden(hook, pl_module) or is_overridden(hook, datamodule)]
+
+
+def _only_watches(callback: Callback) -> bool:
+    """Whether a callback is ours or a stock one that is passive, and not a subclass with hooks of its own."""
+    if isinstance(callback, _OURS):
+        return True
+    makers = {getattr(type(callback), hook).__module__.partition(".")[0] for hook in _CALLBACK_HOOKS}
+    return isinstance(callback, PASSIVE_CALLBACKS) and makers <= {"lightning", "lightning_memaudit"}

@@ -45,9 +45,10 @@ def test_chunks_are_timed(n_models, sizes, worth_a_trial, monkeypatch) -> None:
     found = chosen(population(zoo.Counts), n_models)
     assert found.engine == "ensemble"
     assert list(found.milliseconds_per_step) == ["in-memory", *[f"ensemble-{size}" for size in sizes]]
-    best = min(sizes, key=lambda size: found.milliseconds_per_step[f"ensemble-{size}"])
-    assert found.chunk_size == best
     times = found.milliseconds_per_step
+    fastest = min(times[f"ensemble-{size}"] for size in sizes)
+    best = max(size for size in sizes if times[f"ensemble-{size}"] <= 1.1 * fastest)
+    assert found.chunk_size == best
     assert (
         found.reason
         == f"{times['in-memory'] / times[f'ensemble-{best}']:.1f} times as fast as one model after the other"

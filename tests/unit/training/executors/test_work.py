@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_memaudit.exceptions import TrainingError
-from lightning_memaudit.training.executors.work import Work, even_size
+from lightning_memaudit.training.executors.work import Work, even_size, last_size
 
 
 def leases(work: Work) -> list[list[int]]:
@@ -29,6 +29,25 @@ def test_even_leases_give_every_worker_equally_many(n_models, largest, n_workers
     sizes = [len(lease) for lease in leases(Work(range(n_models), size=size, n_workers=n_workers))]
     assert len(sizes) <= n_workers * -(-n_models // (largest * n_workers))  # no more rounds than there have to be
     assert set(sizes[:-1]) <= {size}
+
+
+@given(n_models=st.integers(1, 2000), size=st.integers(1, 40), n_workers=st.integers(1, 9))
+def test_the_last_leases_are_half_as_large_and_equally_many_for_each(n_models, size, n_workers):
+    last = last_size(n_models, size, n_workers)
+    sizes = [len(lease) for lease in leases(Work(range(n_models), size=size, last=last, n_workers=n_workers))]
+    assert sum(sizes) == n_models
+    n_full = sizes.count(size) if last < size and size in sizes else 0
+    assert sizes[:n_full] == [size] * n_full
+    assert set(sizes[n_full:-1]) <= {last}
+    if n_models <= n_workers * size:
+        assert len(sizes) <= n_workers
+    else:
+        assert last <= (size + 1) // 2
+
+
+def test_leases_of_a_usual_audit() -> None:
+    work = Work(range(256), size=32, last=last_size(256, 32, 2), n_workers=2)
+    assert [len(lease) for lease in leases(work)] == [32] * 5 + [16] * 6
 
 
 def test_single_models_are_dealt_out_in_leases_that_get_smaller_at_the_end() -> None:
