@@ -44,6 +44,8 @@ STACKABLE: dict[str, dict[str, Any]] = {
     "frozen layer": {"model": zoo.Frozen},
     "unused layer": {"model": zoo.Unused},
     "tied weights": {"model": zoo.Tied},
+    "weight norm": {"model": zoo.WeightNorm},
+    "two precisions": {"model": zoo.TwoPrecisions, "gradient_clip_val": 0.1},
     "nesterov and decay": {
         "model": zoo.with_optimizer(optim.SGD, 0.05, momentum=0.9, nesterov=True, weight_decay=0.01)
     },
@@ -69,6 +71,10 @@ STACKABLE: dict[str, dict[str, Any]] = {
     "epoch, step and batch number": {"model": zoo.LooksAtTheTime},
     "counter": {"model": zoo.Counts},
     "counter in an object": {"model": zoo.CountsElsewhere},
+    "counter in a closure": {"model": zoo.CountsInClosure},
+    "random numbers of its own": {"model": zoo.OwnRandomNumbers},
+    "scheduler at hand": {"model": zoo.LooksAtItsScheduler},
+    "weights in bounds": {"model": zoo.Clamped},
     "layers that come and go": {"model": zoo.Thaws},
     "limit_train_batches": {"model": zoo.Net, "limit_train_batches": 3},
     "max_steps in mid-epoch": {"model": zoo.Net, "max_steps": 8, "max_epochs": -1},
@@ -94,6 +100,8 @@ REPEATABLE: dict[str, dict[str, Any]] = STACKABLE | {
     "own optimizer": {"model": zoo.with_optimizer(zoo.OwnOptimizer, 0.1)},
     "skips batches": {"model": zoo.SkipsBatches},
     "metric that goes on over epochs": {"model": zoo.RunningScale},
+    "metric that counts late": {"model": zoo.WeighsByAMetric},
+    "hooks on gradients": {"model": zoo.HooksOnGradients},
     "reads the loss": {"model": zoo.ReadsTheLoss},
     "branches": {"model": zoo.Branches},
     "boolean mask": {"model": zoo.BooleanMask},

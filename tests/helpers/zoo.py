@@ -126,6 +126,21 @@ class Dropout(Net):
         return nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, CLASSES))
 
 
+class WeightNorm(Net):
+    def layers(self) -> nn.Module:
+        first = nn.utils.parametrizations.weight_norm(nn.Linear(FEATURES, 8))
+        return nn.Sequential(first, nn.Tanh(), nn.Linear(8, CLASSES))
+
+
+class TwoPrecisions(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[2].double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net[2](torch.tanh(self.net[0](x)).double())
+
+
 class Recurrent(Net):
     def __init__(self, kind: type[nn.RNNBase] = nn.GRU) -> None:
         super().__init__()
@@ -388,6 +403,58 @@ class Thaws(Net):
         return optim.SGD(self.parameters(), lr=0.05, momentum=0.9, weight_decay=0.05)
 
 
+class CountsInClosure(Net):
+    """The counter is a variable of the function that made the one which it calls, and shows late."""
+
+    def __init__(self, start: int = 13) -> None:
+        super().__init__()
+        calls = 0
+
+        def weight() -> float:
+            nonlocal calls
+            calls += 1
+            return 2.0 if calls > start else 1.0
+
+        self.weight = weight
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch) * self.weight()
+
+
+class OwnRandomNumbers(Net):
+    """Draws from a generator of its own, of which most draws change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = random.Random(7)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch) * (3.0 if self.random.random() < 0.06 else 1.0)
+
+
+class LooksAtItsScheduler(Net):
+    """Holds the scheduler that ``configure_optimizers`` made."""
+
+    rates: Any = None
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        self.rates = optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.3)
+        return [optimizer], [self.rates]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch) * (1.0 if self.rates is None else 10 * self.rates.get_last_lr()[0])
+
+
+class Clamped(Net):
+    """Keeps its weights in bounds, as Wasserstein critics do."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        for parameter in self.parameters():
+            parameter.data.clamp_(-0.4, 0.4)
+        return self.loss(batch)
+
+
 class Penalty(Net):
     """The gradient of a sum is a view of one number."""
 
@@ -419,6 +486,31 @@ class BooleanMask(Net):
     def loss(self, batch: Any) -> torch.Tensor:
         kept = batch[1] != 2
         return super().loss((batch[0][kept], batch[1][kept]))
+
+
+class HooksOnGradients(Net):
+    """Bounds each gradient, of which the first ones are small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for parameter in self.parameters():
+            parameter.register_hook(lambda gradient: gradient.clamp(-0.5, 0.5))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch) * (10.0 if self.current_epoch >= 2 else 0.1)
+
+
+class WeighsByAMetric(Net):
+    """From its third epoch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torchmetrics.MeanMetric()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.mean.update(loss.detach())
+        return loss * self.mean.compute() if self.current_epoch >= 2 else loss
 
 
 class Manual(Net):

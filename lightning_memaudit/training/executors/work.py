@@ -118,7 +118,7 @@ class Work:
         if max(self._tries[model_id] for model_id in begun) >= _TRIES:
             raise TrainingError(
                 f"{_named(begun)}: {_TRIES} worker processes ended while they trained it ({why}). What is stored is "
-                "kept. Is there too little memory? Take fewer workers (Process(n_workers=2)) or executor='sequential'"
+                "kept. Is there too little memory? Take fewer workers or executor='sequential'"
             )
         self._suspect.append(begun)
 

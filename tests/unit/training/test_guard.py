@@ -140,7 +140,7 @@ class CountsForAll(zoo.Net):
     [
         (KnowsThatItIsStacked, "weights that differ by .* after 8 steps$"),
         (CountsForAll, "other weights when it is trained again"),
-        (zoo.RunningScale, "weights that differ"),
+        (zoo.RunningScale, "training_step, which uses the value of a metric"),
         (zoo.Rebound, "weights that differ"),
         (zoo.FunctionalDropout, "weights that differ by .* since it draws random numbers besides its dropout layers"),
         (zoo.ReadsTheLoss, r"RuntimeError: vmap: It looks like you're calling \.item\(\)"),

@@ -168,6 +168,26 @@ def test_callbacks_that_only_watch_are_no_obstacle(tmp_path) -> None:
         assert_identical(in_memory(people), by_trainer(people))
 
 
+class Decays(ModelCheckpoint):
+    """A stock callback that only watches, and more."""
+
+    on_train_batch_end = Watches.on_train_batch_end
+
+
+class Named(ModelCheckpoint):
+    def format_checkpoint_name(self, *arguments: Any, **options: Any) -> str:
+        return super().format_checkpoint_name(*arguments, **options)
+
+
+def test_a_callback_with_hooks_of_its_own_is_no_stock_one(tmp_path) -> None:
+    with silenced():
+        decays = population(zoo.Net, trainer=made(callbacks=[Decays(tmp_path)], enable_checkpointing=True))
+        with pytest.raises(NotHonoured, match="the callback Decays"):
+            in_memory(decays)
+        named = population(zoo.Net, trainer=made(callbacks=[Named(tmp_path)], enable_checkpointing=True))
+        assert_identical(in_memory(named), by_trainer(named))
+
+
 class _Asks(InternalCallback):
     """Changes something in a Trainer that is set up, and asks."""
 
