@@ -97,7 +97,7 @@ def mlp_1000(quick: bool) -> list[dict]:
     against, seconds = against_a("MLP, 60 epochs, 1000 models, against A", MLP, Digits, n_examples=1797,
                                  n_models=n_models, epochs=60, floor=20, target=35)  # fmt: skip
     peak = gemm_peak()
-    flops = MLP.flops_training * SubsetPlan(1797).subset_size * 60 + MLP.flops_forward * 1797
+    flops = MLP.flops_training * int(SubsetPlan(1797).mask(0).sum()) * 60 + MLP.flops_forward * 1797
     times = seconds * cores() / n_models / (flops / peak)
     return [
         against,

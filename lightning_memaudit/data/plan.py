@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import zlib
@@ -66,6 +67,7 @@ class SubsetPlan:
     strata: npt.NDArray[np.int64] | None = field(default=None, kw_only=True, repr=False)
     units: npt.NDArray[np.int64] | None = field(default=None, kw_only=True, repr=False)
     canaries: npt.NDArray[np.int64] | None = field(default=None, kw_only=True, repr=False)
+    _is_complete: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_scalars(self)
@@ -88,6 +90,8 @@ class SubsetPlan:
             ArgumentError: ``model_id`` is not an integer in [0, 2**62).
         """
         _check_integer(model_id, "model_id", 2**62)
+        if self._is_complete:
+            return np.ones(self.n_examples, dtype=bool)
         chosen: npt.NDArray[np.bool_] = getattr(self, f"_{self.design}")(int(model_id))
         return chosen[self._unit_of_row]
 
@@ -95,6 +99,17 @@ class SubsetPlan:
         """bool[M, n]: the masks of several models, in the order given."""
         ids = list(model_ids)
         return np.stack([self.mask(k) for k in ids]) if ids else np.zeros((0, self.n_examples), dtype=bool)
+
+    def complete(self) -> SubsetPlan:
+        """This plan, seeds and digest, but with every example in every mask: for models that train on all data.
+
+        Example:
+            >>> bool(SubsetPlan(4, seed=1).complete().mask(0).all())
+            True
+        """
+        twin = copy.copy(self)
+        object.__setattr__(twin, "_is_complete", True)
+        return twin
 
     def model_seed(self, model_id: int) -> int:
         """The seed of model ``model_id``, an int in [0, 2**32) for ``seed_everything``."""
@@ -119,6 +134,8 @@ class SubsetPlan:
     @property
     def has_constant_size(self) -> bool:
         """Whether every model trains on the same number of examples."""
+        if self._is_complete:
+            return True
         if self.units is not None:
             sizes = np.bincount(self._unit_of_row)
             return bool((sizes == sizes[0]).all()) and self._has_constant_unit_count

@@ -38,6 +38,8 @@ class Shard:
         wall_seconds: Time for training and scoring.
         splits: Scores by split.
         digests: Digest of each aspect of the store's manifest; ``OutcomeStore.write`` puts them in.
+        made_from: The arm of the trained model of the same number that this one was made from; empty where it was
+            trained itself.
     """
 
     model_id: int
@@ -47,14 +49,22 @@ class Shard:
     wall_seconds: float
     splits: Mapping[str, SplitScores]
     digests: Mapping[str, str] = field(default_factory=dict)
+    made_from: str = ""
 
     @classmethod
     def of_model(
-        cls, plan: SubsetPlan, model_id: int, splits: Mapping[str, SplitScores], *, wall_seconds: float
+        cls,
+        plan: SubsetPlan,
+        model_id: int,
+        splits: Mapping[str, SplitScores],
+        *,
+        wall_seconds: float,
+        made_from: str = "",
     ) -> Shard:
         """The shard of a model of a plan."""
         checksum = mask_checksum(plan.mask(model_id))
-        return cls(model_id, plan.digest, checksum, plan.model_seed(model_id), wall_seconds, splits)
+        seed = plan.model_seed(model_id)
+        return cls(model_id, plan.digest, checksum, seed, wall_seconds, splits, made_from=made_from)
 
     def to_bytes(self) -> bytes:
         """The content of ``outcomes/<arm>/<model_id>.npz``."""
@@ -75,6 +85,7 @@ class Shard:
             "wall_seconds": self.wall_seconds,
             "sizes": sizes,
             "digests": dict(self.digests),
+            "made_from": self.made_from,
         }
         arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
         file = BytesIO()
@@ -109,6 +120,7 @@ class Shard:
                 meta["wall_seconds"],
                 splits,
                 meta["digests"],
+                meta.get("made_from", ""),
             )
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy fail in a dozen ways
             reason = f"is truncated or damaged ({error})"

@@ -6,12 +6,15 @@ import json
 import re
 import warnings
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError, StoreError
+from lightning_memaudit.outcomes.arms import BASELINE, FULL, Arm
 from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Manifest
 from lightning_memaudit.outcomes.shard import Shard
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OutcomeStore", "Outcomes", "ShardProblem"]
 
-_MANIFEST, _STOPPING = "manifest.json", "stopping.json"
+_MANIFEST, _STOPPING, _ARM = "manifest.json", "stopping.json", "arm.json"
 _ALL_FIELDS = ("correct", "margin", "loss", "prediction")
 _SHARD_NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.npz")
 _STALE_SECONDS = 3600.0
@@ -47,6 +50,7 @@ class Outcomes:
         labels: int64[n], or None when the store has none.
         blocks: int64[M], models drawn together (paired design), or None.
         wall_seconds: float64[M].
+        made_from: The arm of the trained model that each was made from; empty where it was trained itself.
     """
 
     model_ids: npt.NDArray[np.int64]
@@ -58,6 +62,7 @@ class Outcomes:
     labels: npt.NDArray[np.int64] | None
     blocks: npt.NDArray[np.int64] | None
     wall_seconds: npt.NDArray[np.float64]
+    made_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,61 @@ class OutcomeStore:
         arms += [f"full/{name}" for name in self.storage.names("outcomes/full")]
         return sorted((arm for arm in arms if self._ids_on_disk(arm)), key=lambda arm: (arm != "baseline", arm))
 
+    def open_arm(self, arm: Arm) -> None:
+        """Record what is done to the models of an arm, or check that it is what was done to those there are.
+
+        Raises:
+            MismatchError: The arm was made by another treatment.
+        """
+        self.storage.create(f"outcomes/{arm.name}/{_ARM}", arm.to_json())
+        recorded = self.arm(arm.name)
+        if recorded is not None:
+            recorded.check(arm, url=self.url)
+
+    def arm(self, name: str) -> Arm | None:
+        """What was done to the models of an arm, or None where nothing is on record, as for the baseline.
+
+        Raises:
+            CorruptShardError: The record is damaged.
+        """
+        path = f"outcomes/{name}/{_ARM}"
+        content = self.storage.read(path)
+        return None if content is None else Arm.from_json(content, path=self.storage.path(path))
+
+    def write_weights(self, model_id: int, state: Mapping[str, Any], *, treatment: str = BASELINE) -> None:
+        """Keep the trained weights of a model.
+
+        Args:
+            model_id: Which model.
+            state: Its ``state_dict``.
+            treatment: Its arm.
+        """
+        file = BytesIO()
+        torch.save({name: _on_cpu(value) for name, value in state.items()}, file)
+        self.storage.write(_weights(treatment, model_id), file.getvalue())
+
+    def weights(self, model_id: int, treatment: str = BASELINE) -> dict[str, Any] | None:
+        """The ``state_dict`` of a trained model, where it was kept.
+
+        Raises:
+            CorruptShardError: The file is damaged.
+        """
+        path = _weights(treatment, model_id)
+        content = self.storage.read(path)
+        if content is None:
+            return None
+        try:
+            state: dict[str, Any] = torch.load(BytesIO(content), weights_only=True)
+        except Exception as error:  # damaged bytes make zipfile and pickle fail in a dozen ways
+            raise CorruptShardError(
+                f"store={self.url!r}: {path} is damaged ({type(error).__name__}); remove it and run again"
+            ) from error
+        return state
+
+    def remove_weights(self, model_id: int, treatment: str = BASELINE) -> None:
+        """Forget the weights of a model."""
+        self.storage.remove(_weights(treatment, model_id))
+
     def write(self, shard: Shard, *, treatment: str = "baseline") -> None:
         """Record one model.
 
@@ -273,7 +333,7 @@ class OutcomeStore:
         kept = ("correct", *fields)
         shards = [self._read(treatment, model_id, kept) for model_id in ids]
         rows = [shard.splits[split] for shard in shards]
-        plan = self.plan
+        plan = self.plan.complete() if treatment.startswith(FULL) else self.plan
         return Outcomes(
             model_ids=np.array(ids, dtype=np.int64),
             mask=plan.masks(ids),
@@ -284,6 +344,7 @@ class OutcomeStore:
             labels=self.examples(split).labels,
             blocks=plan.blocks(ids),
             wall_seconds=np.array([shard.wall_seconds for shard in shards]),
+            made_from=tuple(shard.made_from for shard in shards),
         )
 
     def verify(self) -> list[ShardProblem]:
@@ -372,6 +433,7 @@ class OutcomeStore:
                     f"{ours} in {_MANIFEST}. Nothing was mixed. Use a new store (--store NEW), or move that file away "
                     "to have its model trained again"
                 )
+        plan = plan.complete() if path.startswith(f"outcomes/{FULL}") else plan
         if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
             raise CorruptShardError(
                 f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; run again to "
@@ -389,6 +451,14 @@ class OutcomeStore:
     @staticmethod
     def _path(treatment: str, model_id: int) -> str:
         return f"outcomes/{treatment}/{model_id:06d}.npz"
+
+
+def _weights(treatment: str, model_id: int) -> str:
+    return f"weights/{treatment}/{model_id:06d}.pt"
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.detach().cpu() if isinstance(value, torch.Tensor) else value
 
 
 def _match(examples: Examples, fingerprint: Mapping[str, Any]) -> bool:

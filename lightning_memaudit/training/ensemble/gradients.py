@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_memaudit.training.ensemble.inspection import Inspection, loss_of
 from lightning_memaudit.training.ensemble.pooling import ChannelsLastPooling
+from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.loops.in_memory import training_step_of
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ class EnsembleGradients:
             arguments = (_detached(used), _detached(rest), stack.buffers, leaves)
             shapes = tuple(leaf.shape for leaf in leaves)
             if shapes not in self._traces:
-                buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
-                self._traces[shapes] = self._trace(*arguments[:2], buffers, leaves)
+                self._traces[shapes] = self._trace(*pytree.tree_map(torch.clone, arguments))  # which may be written to
             for name, gradient in self._traces[shapes](*arguments).items():
                 used[name].grad = gradient.contiguous()  # fused optimizers go through memory as it lies
             return
@@ -99,7 +99,12 @@ class EnsembleGradients:
         def loss(used: _Tensors, rest: _Tensors, buffers: _Tensors, leaves: list[torch.Tensor]) -> torch.Tensor:
             batch = pytree.tree_unflatten(leaves, self._spec)
             tensors = {f"pl_module.{name}": tensor for name, tensor in (used | rest | buffers).items()}
-            return loss_of(functional_call(self._module, tensors, (batch, index)))
+            given, learn = dict(tensors), {name: tensor.requires_grad for name, tensor in tensors.items()}
+            found = loss_of(functional_call(self._module, tensors, (batch, index)))
+            for name, tensor in tensors.items():  # functional_call leaves here what the module has bound anew
+                if tensor is not given[name] or tensor.requires_grad != learn[name]:
+                    raise NotHonoured(f"training_step, which binds or thaws {name.removeprefix('pl_module.')}")
+            return found
 
         return loss
 

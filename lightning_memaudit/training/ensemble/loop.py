@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_memaudit.callbacks.passive import InternalCallback
+from lightning_memaudit.data.randomness import random_state
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.training.ensemble.attributes import first_difference
 from lightning_memaudit.training.ensemble.fallbacks import fallbacks_allowed
@@ -174,6 +175,7 @@ class EnsembleLoop(InternalCallback):
             while not self._done(trainer):
                 epoch = trainer.current_epoch
                 drawn = torch.stack([member.draw(epoch, n_batches) for member in self.members]).to(device)
+                state = random_state()
                 for index, indices in enumerate(torch.split(drawn, batch_size, dim=1)):
                     started = time.perf_counter()
                     started_step(trainer, index)
@@ -188,6 +190,8 @@ class EnsembleLoop(InternalCallback):
                     self.step_seconds.append(time.perf_counter() - started)
                     if self._done(trainer):
                         break
+                if not self.known.inspection.draws_random and random_state() != state:
+                    raise NotHonoured("training_step, which draws random numbers in some epochs only")
                 finished_epoch(trainer)
         self._stack = stack
         if self.n_steps is not None:

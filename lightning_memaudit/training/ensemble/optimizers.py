@@ -77,7 +77,9 @@ def clip_per_model(parameters: Iterable[nn.Parameter], value: float | None, algo
         for gradient in gradients:
             gradient.clamp_(-value, value)
         return
-    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
+    norms = torch.stack(
+        [torch.linalg.vector_norm(gradient.reshape(len(gradient), -1), dim=1) for gradient in gradients]
+    )
     factor = (value / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))

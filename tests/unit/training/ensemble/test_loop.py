@@ -34,10 +34,11 @@ from tests.helpers.engines import (
 )
 
 if TYPE_CHECKING:
+    from lightning_memaudit.training.ensemble.gradients import Traces
     from lightning_memaudit.training.task import Population
 
 
-KNOWN: dict[Any, Known] = defaultdict(Known)  # of a module; its recipes share the traced step, as chunks do
+TRACES: dict[Any, Traces] = defaultdict(dict)  # of a module; its recipes share the traced step, as chunks do
 
 
 @pytest.mark.parametrize("name", STACKABLE)
@@ -45,7 +46,7 @@ def test_parameters_and_outcomes_are_those_of_the_trainer(name) -> None:
     """After 20 steps (fewer where the recipe says so), on a recipe that is stable."""
     model = STACKABLE[name]["model"]
     family = zoo.Optimizer if getattr(model, "func", None) is zoo.Optimizer else model
-    found = together(population(**STACKABLE[name]), known=KNOWN[family])
+    found = together(population(**STACKABLE[name]), known=Known(traces=TRACES[family]))
     for model_id, trained in enumerate(found):
         expected = reference(name, model_id)
         assert difference(trained, expected) < 1e-5
