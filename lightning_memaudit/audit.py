@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lightning_memaudit.data.groups import MISSING, column_of, grouping
 from lightning_memaudit.data.plan import Design, SubsetPlan
@@ -16,8 +16,10 @@ from lightning_memaudit.functional.stopping import Reliable, Settled, StoppingLo
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.audit_report import AuditReport
+from lightning_memaudit.training.arms import Arms, checked_treatments, with_kept_weights
 from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.executors import find_executor
+from lightning_memaudit.training.executors.process import at_least
 from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
 from lightning_memaudit.training.interrupts import interrupts_noticed
 from lightning_memaudit.training.task import Population, Recipe, probe
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.outcomes.examples import Groups
     from lightning_memaudit.training.executors import Executor, ExecutorName
+    from lightning_memaudit.treatments import Treatment
 
 __all__ = ["Audit"]
+
+ImpactOn = Literal["subset", "full"]
 
 _LEAST_MODELS_TO_LOOK = 4
 
@@ -61,6 +66,11 @@ class Audit:
         canaries: Row numbers, for ``"canaries"``.
         store: A folder or fsspec URL for the record. What is there is gone on with, if it belongs to this audit.
         groups: Groupings by name: ``{"race": "race", "digit": "label"}``.
+        treatments: What is done to models whose harm is measured: ``[DPSGD(target_epsilon=3.0), Prune(0.9)]``. One that
+            is added later trains only its own arm.
+        n_treated_models: Models of each treatment; they have the subsets and seeds of the first baseline models.
+        impact_on: ``"subset"``: treated models train on the subsets of the baseline; ``"full"``: all arms, the baseline
+            included, train on all data.
         score_fn: ``"multiclass"``, ``"binary"``, ``"sequence"``, a score object, or ``f(pl_module, batch) ->
             ExampleScores``.
         executor: ``"auto"`` takes the fastest that is right for the model, by a short trial; ``"trainer"``,
@@ -68,6 +78,8 @@ class Audit:
         splits: Splits to score; None takes every one there is.
         eval_dataset: Training examples without random transforms, or a callable that takes the data module.
         train_loader_factory: ``f(dataset) -> DataLoader`` for training loaders that cannot be rebuilt.
+        keep_weights: Keep the weights of trained baseline models in the store, so that a treatment of trained models
+            that is added later need not train them again.
 
     Raises:
         ArgumentError: An argument is out of range; it is named.
@@ -98,14 +110,25 @@ class Audit:
         strata: npt.ArrayLike | None = None,
         canaries: npt.ArrayLike | None = None,
         store: OutcomeStore | str | os.PathLike[str] = "memaudit",
+        treatments: Sequence[Treatment] = (),
+        n_treated_models: int = 10,
+        impact_on: ImpactOn = "subset",
         groups: Groups | None = None,
         score_fn: Any = "multiclass",
         executor: Executor | ExecutorName | str = "auto",
         splits: Sequence[str] | None = None,
         eval_dataset: Dataset[Any] | Callable[[LightningDataModule], Dataset[Any]] | None = None,
         train_loader_factory: Callable[[Dataset[Any]], DataLoader[Any]] | None = None,
+        keep_weights: bool = False,
     ) -> None:
         self.n_models = _checked_count(n_models)
+        self.treatments = checked_treatments(treatments)
+        at_least(1, n_treated_models=n_treated_models)
+        self.n_treated_models = n_treated_models
+        if impact_on not in get_args(ImpactOn):
+            raise ArgumentError(f"impact_on={impact_on!r}: 'subset' or 'full'")
+        self._impact_on = impact_on
+        self._keep_weights = keep_weights
         self.store = store if isinstance(store, OutcomeStore) else OutcomeStore(store)
         self._executor = find_executor(executor)
         find_score_function(score_fn)
@@ -204,7 +227,34 @@ class Audit:
                         break
         if rule is not None:
             self._record_stopping(rule, looks, seen_before=seen_before)
+        if self.treatments:
+            self._treat([k for k in self._treated_ids() if k % of == own], progress=progress)
         return self.store
+
+    def _treat(self, model_ids: Sequence[int], *, progress: bool) -> None:
+        """Train the arms of the treatments."""
+        from tqdm.auto import tqdm
+
+        arms = self._arms(model_ids)
+        with (
+            tqdm(desc="treated models", unit="model", disable=not progress, dynamic_ncols=True) as bar,
+            interrupts_noticed() as check,
+            closing(
+                arms.train(self._prepared(), self.plan, self.store, self._executor, notes=self._recipe.trainer.notes)
+            ) as trained,
+        ):
+            for arm, _ in trained:
+                bar.set_postfix_str(arm, refresh=False)
+                bar.update()
+                check()
+
+    def _arms(self, model_ids: Sequence[int]) -> Arms:
+        return Arms(self.treatments, tuple(model_ids), self._impact_on == "full", self._keep_weights)
+
+    def _treated_ids(self) -> list[int]:
+        if self._impact_on == "full":
+            return list(range(self.n_treated_models))
+        return self._model_ids(self.n_treated_models)
 
     def missing(self, n_models: int | None = None) -> list[int]:
         """The models of the population that the store lacks.
@@ -248,7 +298,10 @@ class Audit:
         return [k for k in range(total) if self.plan.mask(k).any()]  # few coins may leave a subset empty
 
     def _trained(self, model_ids: Sequence[int]) -> Generator[int]:
-        yield from self._executor(self._prepared(), self.plan, model_ids, self.store, notes=self._recipe.trainer.notes)
+        population = self._prepared()
+        if self.treatments or self._keep_weights:
+            population = with_kept_weights(population, self.store, self._arms(self._treated_ids()), model_ids)
+        yield from self._executor(population, self.plan, model_ids, self.store, notes=self._recipe.trainer.notes)
 
     def _look(self, rule: Settled | Reliable, index: int, model_ids: list[int]) -> StoppingLook:
         outcomes = self.store.load(model_ids=model_ids, fields=("correct",))

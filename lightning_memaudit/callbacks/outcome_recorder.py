@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader, Subset
 
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
 from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch
+from lightning_memaudit.callbacks.trained_weights import tensors_of
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.loaders import check_map_style, sequential_loader
 from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.outcomes.arms import BASELINE
 from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
 from lightning_memaudit.outcomes.fields import find_target
 from lightning_memaudit.outcomes.identity import canonical, describe_model, describe_optimisation, describe_scoring
@@ -29,7 +31,7 @@ from lightning_memaudit.outcomes.store import OutcomeStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -58,6 +60,9 @@ class OutcomeRecorder(Callback):
         initial_weights: Digest of the weights that do not depend on the seed, where the caller knows it.
         executor: The executor that runs the fit, for the manifest.
         notes: What a reader of the report must know about how the models were trained.
+        transform: What becomes of the trained module before it is scored.
+        made_from: The arm of the trained model that this one is made from.
+        keep_weights: Keep the trained weights in the store, as they are before ``transform``.
 
     Raises:
         ArgumentError: No plan or model number is known, or the training data are not the plan's subset.
@@ -100,6 +105,9 @@ class OutcomeRecorder(Callback):
         initial_weights: str | None = None,
         executor: str = "sequential",
         notes: Sequence[str] = (),
+        transform: Callable[[LightningModule], LightningModule] | None = None,
+        made_from: str = "",
+        keep_weights: bool = False,
     ) -> None:
         self.store = store if isinstance(store, OutcomeStore) else OutcomeStore(store)
         self.plan = plan
@@ -113,6 +121,9 @@ class OutcomeRecorder(Callback):
         self.initial_weights = initial_weights
         self.executor = executor
         self.notes = tuple(notes)
+        self.transform = transform
+        self.made_from = made_from
+        self.keep_weights = keep_weights
         self._started = 0.0
         self._opened: tuple[SubsetPlan, int, dict[str, DataLoader[Any]]] | None = None
 
@@ -154,6 +165,7 @@ class OutcomeRecorder(Callback):
         if self._opened is None:
             return
         plan, _, loaders = self._opened
+        pl_module = self._transformed(trainer, pl_module)
         self._score(trainer, pl_module, plan, {split: _first_batch(loader) for split, loader in loaders.items()})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,14 +175,23 @@ class OutcomeRecorder(Callback):
         if not trainer.is_global_zero:
             return
         plan, model_id, loaders = self._opened
-        scores = self._score(trainer, pl_module, plan, loaders)
-        shard = Shard.of_model(plan, model_id, scores, wall_seconds=time.perf_counter() - self._started)
+        if self.keep_weights:  # before the shard, so that a recorded model has them
+            self.store.write_weights(model_id, tensors_of(pl_module), treatment=self.treatment)
+        scores = self._score(trainer, self._transformed(trainer, pl_module), plan, loaders)
+        seconds = time.perf_counter() - self._started
+        shard = Shard.of_model(plan, model_id, scores, wall_seconds=seconds, made_from=self.made_from)
         self.store.write(shard, treatment=self.treatment)
         self._opened = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Forget a fit that failed; nothing of it is recorded."""
         self._opened = None
+
+    def _transformed(self, trainer: Trainer, pl_module: LightningModule) -> LightningModule:
+        changed = pl_module if self.transform is None else self.transform(pl_module)
+        if changed is not pl_module:
+            changed.trainer = trainer
+        return changed
 
     def _score(
         self,
@@ -238,6 +259,8 @@ class OutcomeRecorder(Callback):
             if isinstance(source, DataSource) and source.train_loader_factory is None
             else None,
         )
+        if self.treatment != BASELINE:  # how its models are trained is the arm's own affair
+            optimisation = self.store.manifest.identity.optimisation
         identity = Identity(
             plan=plan.to_dict(),
             data={split: canonical(known.fingerprint) for split, known in examples.items()},

@@ -249,9 +249,19 @@ class OutcomeStore:
             ) from error
         return state
 
+    def has_weights(self, model_id: int, treatment: str = BASELINE) -> bool:
+        """Whether the weights of a model were kept."""
+        return self.storage.exists(_weights(treatment, model_id))
+
+    def remove(self, model_id: int, treatment: str) -> None:
+        """Remove the shard of a model, if there is one."""
+        if self.has(model_id, treatment):
+            self.storage.remove(self._path(treatment, model_id))
+
     def remove_weights(self, model_id: int, treatment: str = BASELINE) -> None:
         """Forget the weights of a model."""
-        self.storage.remove(_weights(treatment, model_id))
+        if self.has_weights(model_id, treatment):
+            self.storage.remove(_weights(treatment, model_id))
 
     def write(self, shard: Shard, *, treatment: str = "baseline") -> None:
         """Record one model.

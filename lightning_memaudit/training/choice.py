@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.data.rows import NotInMemoryError, available_memory
 from lightning_memaudit.exceptions import UnsupportedDataError
+from lightning_memaudit.outcomes.arms import BASELINE
 from lightning_memaudit.training.allocation import freed_memory_kept
 from lightning_memaudit.training.ensemble.chunk import train_chunk
 from lightning_memaudit.training.ensemble.loop import Known
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.task import Length, Population
 
-__all__ = ["Choice", "Decision", "Engine", "choose", "decide"]
+__all__ = ["Choice", "Decision", "Engine", "choose", "decide", "record"]
 
 Engine = Literal["trainer", "in-memory", "ensemble"]
 
@@ -101,6 +102,8 @@ def decide(
         allowed: The ways to choose from.
         n_processes: How many processes share the work.
     """
+    if population.recipe.made_from and population.decision is None:
+        population.decision = Decision(Choice("trainer", reason="made from trained models"), None)
     if population.decision is None:
         earlier = store.manifest.execution
         allowed = [engine for engine in allowed if engine == earlier.get("engine")] or allowed
@@ -111,8 +114,14 @@ def decide(
                 population.decision = choose(
                     population, plan, model_ids, allowed=allowed, length=population.length, n_processes=n_processes
                 )
-        store.record_execution(population.decision.choice.to_dict())
+        record(population, store, population.decision.choice.to_dict())
     return population.decision
+
+
+def record(population: Population, store: OutcomeStore, execution: Mapping[str, Any]) -> None:
+    """Keep on record how baseline models are trained; other arms follow them as far as they can."""
+    if population.recipe.arm == BASELINE:
+        store.record_execution(execution)
 
 
 def choose(

@@ -48,10 +48,11 @@ def train_here(
     Yields:
         The number of each model whose shard is in the store.
     """
-    damaged = {model_id for model_id in model_ids if store.has(model_id)}
+    arm = population.recipe.arm
+    damaged = {model_id for model_id in model_ids if store.has(model_id, arm)}
 
     def is_stored(model_id: int) -> bool:
-        return model_id not in damaged and store.has(model_id)
+        return model_id not in damaged and store.has(model_id, arm)
 
     size = decision.choice.chunk_size
     if decision.choice.engine == "ensemble":
@@ -86,8 +87,12 @@ def _train_together(
         for model_id in model_ids:
             _train_one(population, plan, model_id, store, data, ())
         return
+    arm = population.recipe.arm
+    for index, model_id in enumerate(model_ids):
+        if model_id in population.recipe.keep_weights:
+            store.write_weights(model_id, chunk.stack.member(index), treatment=arm)
     with ThreadPoolExecutor(max_workers=4) as pool:  # the time goes into waiting for the disk
-        for written in [pool.submit(store.write, shard) for shard in shards]:
+        for written in [pool.submit(store.write, shard, treatment=arm) for shard in shards]:
             written.result()
 
 

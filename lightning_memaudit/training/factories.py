@@ -51,7 +51,7 @@ class TrainerRecipe:
     """How to make the Trainer of each model.
 
     Attributes:
-        make: ``make(callbacks=[...], validate=bool) -> Trainer``.
+        make: ``make(extra=callbacks, validate=bool, changes=arguments) -> Trainer``; ``changes`` is optional.
         notes: What was left out of the user's arguments, and why.
     """
 
@@ -162,8 +162,15 @@ def _left_out(arguments: Mapping[str, Any], callbacks: list[Callback], kept: lis
     return tuple(notes)
 
 
-def _made(arguments: Mapping[str, Any], callbacks: list[Callback], *, extra: list[Callback], validate: bool) -> Trainer:
-    settings = {**arguments, **_OURS}
+def _made(
+    arguments: Mapping[str, Any],
+    callbacks: list[Callback],
+    *,
+    extra: list[Callback],
+    validate: bool,
+    changes: Mapping[str, Any] | None = None,
+) -> Trainer:
+    settings = {**arguments, **_OURS, **(changes or {})}
     if not validate:
         settings["limit_val_batches"] = 0
     try:
@@ -172,7 +179,13 @@ def _made(arguments: Mapping[str, Any], callbacks: list[Callback], *, extra: lis
         raise ArgumentError(f"trainer: {error}") from error
 
 
-def _called(make: Callable[[], Trainer], *, extra: list[Callback], validate: bool) -> Trainer:
+def _called(
+    make: Callable[[], Trainer],
+    *,
+    extra: list[Callback],
+    validate: bool,
+    changes: Mapping[str, Any] | None = None,
+) -> Trainer:
     del validate  # the callable's own settings stand
     trainer = make()
     if not isinstance(trainer, Trainer):
@@ -183,6 +196,12 @@ def _called(make: Callable[[], Trainer], *, extra: list[Callback], validate: boo
         raise ArgumentError(
             "trainer: the callable returned a Trainer that was used before; make a new one in it each time"
         )
+    for name, value in (changes or {}).items():
+        if name != "max_epochs":
+            raise ArgumentError(
+                f"trainer: a treatment changes {name}, which a callable fixes; pass the arguments as a mapping"
+            )
+        trainer.fit_loop.max_epochs = value
     trainer.callbacks.extend(extra)  # type: ignore[attr-defined]
     return trainer
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.exceptions import ConfigurationError
+from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.choice import Choice, Decision
 from lightning_memaudit.training.engines import train_here
@@ -59,6 +60,7 @@ class Session:
                 "through a shared folder or a URL"
             )
         plan = SubsetPlan.from_dict(dict(parcel.plan))
+        plan = plan.complete() if parcel.recipe.arm.startswith(FULL) else plan
         population = Population(parcel.recipe, plan.seed)
         probe(population, plan, store, notes=parcel.notes)
         choice = Choice(**parcel.choice)
@@ -102,7 +104,8 @@ def train_lease(
         damaged: Models whose shard was there when the run began, and cannot be read.
         notes: For the manifest.
     """
-    recorded = [model_id for model_id in model_ids if model_id not in damaged and store.has(model_id)]
+    arm = population.recipe.arm
+    recorded = [model_id for model_id in model_ids if model_id not in damaged and store.has(model_id, arm)]
     yield from recorded
     rest = [model_id for model_id in model_ids if model_id not in recorded]
     yield from train_here(population, plan, rest, store, decision, notes=notes)

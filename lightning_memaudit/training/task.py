@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import signal
@@ -14,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import seed_everything
 
 from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
+from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
 from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch, StoppedAfterFirstBatch
+from lightning_memaudit.callbacks.trained_weights import TrainedWeights
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.randomness import preserved_randomness, seeded
 from lightning_memaudit.data.source import DataSource
-from lightning_memaudit.exceptions import ConfigurationError, MemauditError, TrainingError
+from lightning_memaudit.exceptions import ConfigurationError, MemauditError, MissingDataError, TrainingError
+from lightning_memaudit.outcomes.arms import BASELINE
 from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
 from lightning_memaudit.outcomes.identity import fixed_weights_digest
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.training.factories import as_given
 from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.loops.in_memory import InMemoryLoop
+from lightning_memaudit.treatments.baseline import Baseline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.training.choice import Decision
     from lightning_memaudit.training.factories import TrainerRecipe
     from lightning_memaudit.training.memory import InMemoryData
+    from lightning_memaudit.treatments.base import Regime, Treatment
 
 __all__ = ["Length", "Population", "Recipe", "first_model", "fit", "one_model", "probe", "silenced", "train_model"]
 
@@ -65,6 +71,11 @@ class Recipe:
         eval_dataset: Training examples as they are scored.
         train_loader_factory: Makes training loaders that cannot be rebuilt.
         executor: The executor that runs the recipe.
+        treatment: What is done to the models.
+        arm: The arm of their shards.
+        regime: How baseline models are trained, for the treatment.
+        made_from: The arm of the trained models that these are made from; empty where they are trained anew.
+        keep_weights: The models whose trained weights are kept.
     """
 
     model: Callable[[], LightningModule]
@@ -76,6 +87,11 @@ class Recipe:
     eval_dataset: Any = None
     train_loader_factory: Callable[[Dataset[Any]], DataLoader[Any]] | None = None
     executor: str = "sequential"
+    treatment: Treatment = field(default_factory=Baseline)
+    arm: str = BASELINE
+    regime: Regime | None = None
+    made_from: str = ""
+    keep_weights: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +162,17 @@ class Population:
         """The recipe as it was before the data were set up, for another process to set them up itself."""
         return self._given
 
+    def of_arm(self, **changes: Any) -> Population:
+        """The population of another arm, which shares the data.
+
+        Args:
+            **changes: What differs in the recipe.
+        """
+        twin = copy.copy(self)
+        twin.recipe, twin._given = replace(self.recipe, **changes), replace(self._given, **changes)
+        twin.decision = None
+        return twin
+
     def _fixed_weights(self) -> str:
         modules = []
         for seed in (self.seed, self.seed + 1):
@@ -173,7 +200,7 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
         TrainingError: The user's code failed.
     """
     first = first_model(plan)
-    recorder = _recorder(population, plan, store, treatment="baseline", notes=notes)
+    recorder = _recorder(population, plan, first, store, notes=notes)
     with one_model(first):
         trainer = fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder)], validate=True)
     per_epoch = trainer.num_training_batches
@@ -193,7 +220,6 @@ def train_model(
     model_id: int,
     store: OutcomeStore,
     *,
-    treatment: str = "baseline",
     notes: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
     data: InMemoryData | None = None,
@@ -205,7 +231,6 @@ def train_model(
         plan: The subset plan.
         model_id: Which model.
         store: Where its shard goes.
-        treatment: The arm of the shard.
         notes: For the manifest.
         callbacks: Attached besides the user's own.
         data: The examples in memory; with them the model is trained by ``InMemoryLoop``.
@@ -214,14 +239,15 @@ def train_model(
         TrainingError: The user's code failed; what is stored is kept.
         KeyboardInterrupt: Ctrl-C.
     """
-    recorder = _recorder(population, plan, store, treatment=treatment, notes=notes, data=data)
+    recorder = _recorder(population, plan, model_id, store, notes=notes, data=data)
     loop = [] if data is None else [InMemoryLoop(data.train)]
+    start = _trained_weights(population, model_id, store)
     with one_model(model_id):
         return fit(
             population,
             plan,
             model_id,
-            [*callbacks, recorder, *loop],
+            [*start, *callbacks, recorder, *loop],
             validate=population.validate,
             in_process=data is not None,
         )
@@ -244,12 +270,25 @@ def silenced() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _trained_weights(population: Population, model_id: int, store: OutcomeStore) -> list[Callback]:
+    recipe = population.recipe
+    if not recipe.made_from:
+        return []
+    tensors = store.weights(model_id, recipe.made_from)
+    if tensors is None:
+        raise MissingDataError(
+            f"store={store.url!r} has no weights of model {model_id} of arm {recipe.made_from!r}, which arm "
+            f"{recipe.arm!r} is made from; run the audit again"
+        )
+    return [TrainedWeights(tensors, goes_on=recipe.treatment.trains)]
+
+
 def _recorder(
     population: Population,
     plan: SubsetPlan,
+    model_id: int,
     store: OutcomeStore,
     *,
-    treatment: str,
     notes: Sequence[str],
     data: InMemoryData | None = None,
 ) -> OutcomeRecorder:
@@ -257,7 +296,10 @@ def _recorder(
         store,
         score_fn=population.recipe.score_fn,
         splits=population.recipe.splits,
-        treatment=treatment,
+        treatment=population.recipe.arm,
+        transform=population.recipe.treatment.transform,
+        made_from=population.recipe.made_from,
+        keep_weights=model_id in population.recipe.keep_weights,
         examples=population.examples(plan.units),
         loaders=None if data is None else data.scoring,
         initial_weights=population.initial_weights,
@@ -287,7 +329,7 @@ def fit(
     """
     handler = signal.getsignal(signal.SIGINT)
     with preserved_randomness(), silenced():
-        trainer = population.recipe.trainer.make(extra=callbacks, validate=validate)
+        trainer = _trainer(population.recipe, callbacks, validate=validate)
         seed_everything(plan.model_seed(model_id), verbose=False)
         pl_module = population.recipe.model()
         datamodule = SubsetDataModule(population.source, plan, model_id)
@@ -303,6 +345,17 @@ def fit(
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, handler)
+    return trainer
+
+
+def _trainer(recipe: Recipe, callbacks: list[Callback], *, validate: bool) -> Trainer:
+    if recipe.regime is None:
+        return recipe.trainer.make(extra=callbacks, validate=validate)
+    changes = dict(recipe.treatment.trainer_arguments(recipe.regime))
+    own = [*recipe.treatment.callbacks(recipe.regime), *callbacks]
+    trainer = recipe.trainer.make(extra=own, validate=validate, changes=changes)
+    if recipe.made_from and not recipe.treatment.trains:  # what the user's callbacks do was done to the trained model
+        trainer.callbacks = [c for c in trainer.callbacks if c in own or isinstance(c, PASSIVE_CALLBACKS)]  # type: ignore[attr-defined]
     return trainer
 
 

@@ -19,45 +19,66 @@ class Regime:
 
     Attributes:
         n_examples: Examples that a model trains on, by the plan.
-        batch_size: Examples in a batch.
         steps_per_epoch: Optimizer steps in an epoch.
         max_epochs: Epochs.
     """
 
     n_examples: int
-    batch_size: int
     steps_per_epoch: int
     max_epochs: int
 
 
 @runtime_checkable
 class Treatment(Protocol):
-    """Something that is done during or after the training of a model.
+    """Something that is done during or after the training of a model; all but the name has a default.
 
     Attributes:
         name: The arm's name in store and report.
-        trains: Whether its models are trained anew. If not, the trained baseline model of the same number is
-            transformed, so that each pair differs by the treatment alone.
+
+    Example:
+        A treatment of one's own, which rounds the weights of trained models::
+
+            @dataclass(frozen=True)
+            class Rounded(Treatment):
+                name: str = "rounded"
+
+                def transform(self, pl_module):
+                    rounded = copy.deepcopy(pl_module)
+                    for parameter in rounded.parameters():
+                        parameter.data = parameter.data.round(decimals=1)
+                    return rounded
     """
 
-    @property
-    def name(self) -> str:
-        """The arm's name."""
-        ...  # pragma: no cover
+    name: str
 
     @property
     def trains(self) -> bool:
-        """Whether its models are trained anew."""
-        ...  # pragma: no cover
+        """Whether its models are trained; if not, trained ones are transformed."""
+        return False
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether a model starts from the trained baseline model of its number, so that they pair exactly.
+
+        If not, it is trained anew, on the subset and from the seed of that model.
+        """
+        return True
 
     def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
         """Trainer arguments that differ from the baseline's."""
-        ...  # pragma: no cover
+        del regime
+        return {}
 
     def callbacks(self, regime: Regime) -> Sequence[Callback]:
         """What goes along in training, fresh for each model."""
-        ...  # pragma: no cover
+        del regime
+        return ()
 
     def transform(self, pl_module: LightningModule) -> LightningModule:
         """What becomes of a trained module; the module itself stays as it is."""
-        ...  # pragma: no cover
+        return pl_module
+
+    def privacy(self, regime: Regime) -> dict[str, Any] | None:
+        """ε, δ and the mechanism of one model; None where nothing is promised."""
+        del regime
+        return None

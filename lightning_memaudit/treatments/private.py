@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
 from lightning_memaudit.callbacks.learning_rate import LearningRate
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.accounting import epsilon_spent, noise_multiplier
+from lightning_memaudit.treatments.base import Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lightning.pytorch import Callback, LightningModule
+    from lightning.pytorch import Callback
 
     from lightning_memaudit.treatments.base import Regime
 
 __all__ = ["DPSGD", "ClipOnly"]
 
 
-@dataclass(frozen=True, slots=True)
-class DPSGD:
+@dataclass(frozen=True)
+class DPSGD(Treatment):
     """Trains anew with DP-SGD (Abadi et al. 2016) through Opacus.
 
     Sample rate, expected batch size, steps and noise are fixed once from the plan: a subset that happens to be larger
@@ -72,8 +74,13 @@ class DPSGD:
 
     @property
     def trains(self) -> bool:
-        """Its models are trained anew."""
+        """Its models are trained."""
         return True
+
+    @property
+    def starts_trained(self) -> bool:
+        """They are trained anew."""
+        return False
 
     def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
         """Epochs, where they are its own."""
@@ -84,9 +91,22 @@ class DPSGD:
         """The mechanism, and the learning rate."""
         return (*_learning_rate(self.lr), self._callback(**_mechanism(regime, self.max_epochs)))
 
-    def transform(self, pl_module: LightningModule) -> LightningModule:
-        """The module itself."""
-        return pl_module
+    def privacy(self, regime: Regime) -> dict[str, Any]:
+        """What one model spends when all its steps are taken, with its subset as the data set."""
+        fixed = _mechanism(regime, self.max_epochs)
+        rate, steps = fixed["sample_rate"], fixed["steps"]
+        noise = self.noise_multiplier
+        if self.target_epsilon is not None:
+            noise = noise_multiplier(self.target_epsilon, self.target_delta, sample_rate=rate, steps=steps)
+        return {
+            "epsilon": epsilon_spent([(noise or 0.0, rate, steps)], self.target_delta),
+            "delta": self.target_delta,
+            "noise_multiplier": noise,
+            "max_grad_norm": self.max_grad_norm,
+            "sample_rate": rate,
+            "steps": steps,
+            "n_examples": regime.n_examples,
+        }
 
     def _callback(self, **fixed: Any) -> DifferentialPrivacy:
         return DifferentialPrivacy(
@@ -99,8 +119,8 @@ class DPSGD:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ClipOnly:
+@dataclass(frozen=True)
+class ClipOnly(Treatment):
     """DP-SGD without its noise: same sampling, clipping and learning rate, so that a drop splits into both causes.
 
     Args:
@@ -126,8 +146,13 @@ class ClipOnly:
 
     @property
     def trains(self) -> bool:
-        """Its models are trained anew."""
+        """Its models are trained."""
         return True
+
+    @property
+    def starts_trained(self) -> bool:
+        """They are trained anew."""
+        return False
 
     def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
         """Epochs, where they are its own."""
@@ -137,10 +162,6 @@ class ClipOnly:
     def callbacks(self, regime: Regime) -> Sequence[Callback]:
         """The mechanism, and the learning rate."""
         return (*_learning_rate(self.lr), self._callback(**_mechanism(regime, self.max_epochs)))
-
-    def transform(self, pl_module: LightningModule) -> LightningModule:
-        """The module itself."""
-        return pl_module
 
     def _callback(self, **fixed: Any) -> DifferentialPrivacy:
         return DifferentialPrivacy(

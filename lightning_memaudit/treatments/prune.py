@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.treatments.base import Treatment
 from lightning_memaudit.treatments.detached import detached_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from lightning.pytorch import Callback, LightningModule
-
-    from lightning_memaudit.treatments.base import Regime
+    from lightning.pytorch import LightningModule
 
 __all__ = ["Prune"]
 
 _PRUNED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-@dataclass(frozen=True, slots=True)
-class Prune:
+@dataclass(frozen=True)
+class Prune(Treatment):
     """Sets the weights of least magnitude to zero, in a copy of the trained baseline model.
 
     Weights of linear and convolution layers are pruned; biases, norms and embeddings stay. The sparsity is exact:
@@ -59,21 +58,6 @@ class Prune:
             raise ArgumentError("structured=True goes with scope='layer': norms of layers of different width differ")
         if not self.name:
             object.__setattr__(self, "name", f"prune-{self.amount:g}{'-structured' if self.structured else ''}")
-
-    @property
-    def trains(self) -> bool:
-        """It acts on trained models."""
-        return False
-
-    def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
-        """None of its own."""
-        del regime
-        return {}
-
-    def callbacks(self, regime: Regime) -> Sequence[Callback]:
-        """None."""
-        del regime
-        return ()
 
     def transform(self, pl_module: LightningModule) -> LightningModule:
         """A pruned copy.

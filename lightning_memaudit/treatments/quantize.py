@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.treatments.base import Treatment
 from lightning_memaudit.treatments.detached import detached_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from lightning.pytorch import Callback, LightningModule
-
-    from lightning_memaudit.treatments.base import Regime
+    from lightning.pytorch import LightningModule
 
 __all__ = ["Quantize"]
 
 
-@dataclass(frozen=True, slots=True)
-class Quantize:
+@dataclass(frozen=True)
+class Quantize(Treatment):
     """Quantizes a copy of the trained baseline model with torchao (extra ``[quantize]``).
 
     Weights of linear layers are int8 per output unit, activations int8 per example, measured as they come (dynamic).
@@ -46,21 +43,6 @@ class Quantize:
         if not self.name:
             object.__setattr__(self, "name", f"quantize-int{self.bits}")
 
-    @property
-    def trains(self) -> bool:
-        """It acts on trained models."""
-        return False
-
-    def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
-        """None of its own."""
-        del regime
-        return {}
-
-    def callbacks(self, regime: Regime) -> Sequence[Callback]:
-        """None."""
-        del regime
-        return ()
-
     def transform(self, pl_module: LightningModule) -> LightningModule:
         """A quantized copy.
 
@@ -78,9 +60,10 @@ class Quantize:
 
 
 def _torchao() -> tuple[Any, Any]:
-    logger = logging.getLogger("torchao")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it reports each GPU kernel that this machine cannot load
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)  # they report GPU kernels that this machine cannot load, and old spellings
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -90,5 +73,6 @@ def _torchao() -> tuple[Any, Any]:
             "treatments.Quantize needs torchao: pip install 'lightning-memaudit[quantize]'"
         ) from error
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
     return quantize_, Int8DynamicActivationInt8WeightConfig

@@ -24,9 +24,8 @@ from lightning_memaudit.exceptions import TrainingError
 from lightning_memaudit.training.failure import rebuild
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Iterator
 
-    from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.executors.work import Work
 
 __all__ = ["Crew"]
@@ -43,20 +42,18 @@ class Crew:
     Args:
         folder: Of the parcel.
         work: What is to be trained.
-        store: Where workers write.
+        is_stored: Whether a model is recorded by now.
         size: Workers.
         n_threads: Threads of each.
-        damaged: Models whose shard was there before and cannot be read.
     """
 
     def __init__(
-        self, folder: Path, work: Work, store: OutcomeStore, *, size: int, n_threads: int, damaged: Collection[int]
+        self, folder: Path, work: Work, is_stored: Callable[[int], bool], *, size: int, n_threads: int
     ) -> None:
         self._folder = folder
         self._work = work
-        self._store = store
+        self._is_stored = is_stored
         self._n_threads = n_threads
-        self._damaged = damaged
         self._failed_starts = 0
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
@@ -142,7 +139,7 @@ class Crew:
         why = worker.last_words()
         begun, *untouched = [lease for lease in worker.leases if lease] or [[]]
         if worker.is_ready:
-            stored = [k for k in begun if k not in self._damaged and self._store.has(k)]
+            stored = [k for k in begun if self._is_stored(k)]
             yield from stored
             self._work.return_untouched([model_id for lease in untouched for model_id in lease])
             self._work.give_back([model_id for model_id in begun if model_id not in stored], why=why)

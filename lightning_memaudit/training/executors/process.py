@@ -13,7 +13,7 @@ import torch
 
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
-from lightning_memaudit.training.choice import Engine, decide
+from lightning_memaudit.training.choice import Engine, decide, record
 from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
 from lightning_memaudit.training.executors.work import Work, last_size
@@ -21,7 +21,7 @@ from lightning_memaudit.training.parcel import Parcel, import_path, pack
 from lightning_memaudit.training.session import train_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
@@ -37,6 +37,7 @@ __all__ = [
     "deal",
     "make_parcel",
     "rows_of",
+    "stored_since",
     "train_in_processes",
 ]
 
@@ -174,6 +175,11 @@ def deal(model_ids: Sequence[int], choice: Choice, n_workers: int, *, multiple: 
     return Work(model_ids, size=size, last=last, n_workers=n_workers, multiple=multiple)
 
 
+def stored_since(population: Population, store: OutcomeStore, damaged: Collection[int]) -> Callable[[int], bool]:
+    """Whether a model was recorded since the run began, when some had shards that cannot be read."""
+    return lambda model_id: model_id not in damaged and store.has(model_id, population.recipe.arm)
+
+
 def rows_of(decision: Decision) -> TensorRows | None:
     """The training examples that workers need not read themselves."""
     rows = decision.data.train if decision.data is not None else None
@@ -196,15 +202,16 @@ def train_in_processes(
         NotSentError: The user's objects cannot be sent to other processes.
         TrainingError: The user's code failed, or workers were killed again and again on the same models.
     """
-    damaged = {model_id for model_id in model_ids if store.has(model_id)}
+    damaged = {model_id for model_id in model_ids if store.has(model_id, population.recipe.arm)}
     work = deal(model_ids, decision.choice, n_workers)
-    store.record_execution({**decision.choice.to_dict(), "processes": n_workers})
+    record(population, store, {**decision.choice.to_dict(), "processes": n_workers})
     with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if n_workers > 1:
             parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
             pack(parcel, folder, rows=rows_of(decision))
-        with Crew(folder, work, store, size=n_workers - 1, n_threads=torch.get_num_threads(), damaged=damaged) as crew:
+        is_stored = stored_since(population, store, damaged)
+        with Crew(folder, work, is_stored, size=n_workers - 1, n_threads=torch.get_num_threads()) as crew:
             while work.remains or crew.is_busy:
                 yield from crew.attend(wait=not work.is_fresh)
                 if work.is_fresh:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, TrainingError
-from lightning_memaudit.training.choice import decide
+from lightning_memaudit.training.choice import decide, record
 from lightning_memaudit.training.executors.process import (
     allowed_engines,
     at_least,
@@ -23,6 +23,7 @@ from lightning_memaudit.training.executors.process import (
     deal,
     make_parcel,
     rows_of,
+    stored_since,
 )
 from lightning_memaudit.training.executors.resources import using_threads
 from lightning_memaudit.training.failure import describe, rebuild
@@ -30,7 +31,7 @@ from lightning_memaudit.training.parcel import pack
 from lightning_memaudit.training.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
@@ -115,13 +116,13 @@ class Ray:
                 decision = decide(
                     population, plan, model_ids, store, allowed=allowed_engines(self.engine), n_processes=n_actors
                 )
-            store.record_execution({**decision.choice.to_dict(), "processes": n_actors})
-            damaged = {model_id for model_id in model_ids if store.has(model_id)}
+            record(population, store, {**decision.choice.to_dict(), "processes": n_actors})
+            damaged = {model_id for model_id in model_ids if store.has(model_id, population.recipe.arm)}
             work = deal(model_ids, decision.choice, n_actors, multiple=_leases_a_call(decision.choice))
             with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
                 parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
                 pack(parcel, Path(name), rows=rows_of(decision))
-                yield from _Cast(ray, self, Path(name), work, store, damaged).play(n_actors)
+                yield from _Cast(ray, self, Path(name), work, stored_since(population, store, damaged)).play(n_actors)
 
     def _connect(self, ray: Any, **options: str) -> None:
         try:
@@ -231,15 +232,12 @@ class _Trainer:
 class _Cast:
     """The actors of one run, and what each of them has in hand."""
 
-    def __init__(
-        self, ray: Any, options: Ray, folder: Path, work: Work, store: OutcomeStore, damaged: Collection[int]
-    ) -> None:
+    def __init__(self, ray: Any, options: Ray, folder: Path, work: Work, is_stored: Callable[[int], bool]) -> None:
         self._ray = ray
         self._options = options
         self._folder = folder
         self._work = work
-        self._store = store
-        self._damaged = damaged
+        self._is_stored = is_stored
         self._kind = ray.remote(num_cpus=options.num_cpus, num_gpus=options.num_gpus)(_Trainer)
         self._actors: list[Any] = []
         self._calls: dict[Any, tuple[Any, list[int]]] = {}  # what each call is of; an empty list while it opens
@@ -307,7 +305,7 @@ class _Cast:
         self._actors.remove(actor)
         self._ray.kill(actor)  # it may be out of reach only
         if lease:
-            stored = [k for k in lease if k not in self._damaged and self._store.has(k)]
+            stored = [k for k in lease if self._is_stored(k)]
             yield from stored
             self._work.give_back([model_id for model_id in lease if model_id not in stored], why=why)
         else:

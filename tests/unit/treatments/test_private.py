@@ -5,7 +5,7 @@ from lightning_memaudit.callbacks.learning_rate import LearningRate
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.treatments import DPSGD, Baseline, ClipOnly, Regime, Treatment
 
-REGIME = Regime(n_examples=700, batch_size=64, steps_per_epoch=11, max_epochs=20)
+REGIME = Regime(n_examples=700, steps_per_epoch=11, max_epochs=20)
 
 
 def test_the_mechanism_is_fixed_by_the_regime():

@@ -76,7 +76,13 @@ class Scene:
         self.stored: list[int] = []
 
     def crew(self, size: int = 1, damaged=()) -> Crew:
-        return Crew(self.folder, self.work, self.store, size=size, n_threads=3, damaged=damaged)
+        return Crew(
+            self.folder,
+            self.work,
+            lambda model_id: model_id not in damaged and self.store.has(model_id),
+            size=size,
+            n_threads=3,
+        )
 
     def play(self, size: int = 1, damaged=(), *, trains_along: bool = False) -> list[int]:
         deadline = time.monotonic() + 60

@@ -1,0 +1,69 @@
+"""Starts a fit from the weights of a trained model, and ends it where there is nothing to train."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lightning_memaudit.callbacks.passive import InternalCallback
+from lightning_memaudit.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning.pytorch import LightningModule, Trainer
+    from torch import nn
+
+__all__ = ["TrainedWeights", "load_tensors", "tensors_of"]
+
+
+def tensors_of(module: nn.Module) -> dict[str, Any]:
+    """Parameters and buffers by name, those that a ``state_dict`` leaves out too.
+
+    Raises:
+        ConfigurationError: The module keeps other state.
+    """
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    aliases = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    aliases |= {name for name, _ in module.named_buffers(remove_duplicate=False)}
+    if other := sorted(set(module.state_dict()) - aliases):
+        raise ConfigurationError(
+            f"{type(module).__name__} keeps state that is no tensor ({other[0]}), so that its trained models cannot be "
+            "kept; treatments that act on trained models do not go with it"
+        )
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Put back what ``tensors_of`` took, into a module of the same architecture."""
+    module.load_state_dict(dict(tensors), strict=False)  # lazy layers take their shapes from it
+    for name, buffer in module.named_buffers():
+        if name in tensors:
+            buffer.data = tensors[name].to(buffer)
+
+
+class TrainedWeights(InternalCallback):
+    """Starts a fit from the weights of a trained model.
+
+    Args:
+        tensors: What ``tensors_of`` took from it.
+        goes_on: Train on from there; else nothing is trained, and recorders that come after find the trained model.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any], *, goes_on: bool = False) -> None:
+        self.tensors = tensors
+        self.goes_on = goes_on
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the weights to go on from."""
+        if self.goes_on:
+            load_tensors(pl_module, self.tensors)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the Trainer with nothing to do."""
+        if not self.goes_on:
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the weights as they were at this point, after what the module itself does at the end of training."""
+        if not self.goes_on:
+            load_tensors(pl_module, self.tensors)

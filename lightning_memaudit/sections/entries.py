@@ -1,0 +1,44 @@
+"""Entries of a section: ready for JSON, and with a reason where there is nothing to say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["found", "plain", "unavailable"]
+
+
+def found(**fields: Any) -> dict[str, Any]:
+    """An entry that has something to say.
+
+    Example:
+        >>> found(n=3)
+        {'status': 'ok', 'reason': None, 'n': 3}
+    """
+    return {"status": "ok", "reason": None, **fields}
+
+
+def unavailable(reason: str) -> dict[str, Any]:
+    """An entry that has not, and why.
+
+    Example:
+        >>> unavailable("there are no labels")
+        {'status': 'unavailable', 'reason': 'there are no labels'}
+    """
+    return {"status": "unavailable", "reason": reason}
+
+
+def plain(value: Any) -> Any:
+    """NaN and infinities become None, tuples and arrays lists, NumPy numbers Python ones, keys texts.
+
+    Example:
+        >>> plain({1: (float("nan"), 2.0)})
+        {'1': [None, 2.0]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
