@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_memaudit.audit import Audit
 from lightning_memaudit.cli.output import warn
-from lightning_memaudit.cli.settings import AuditSettings
+from lightning_memaudit.cli.settings import AuditSettings, instance
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, MemauditError
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ class AuditConfig(LightningCLI):
         """Add the audit block and the options of the command."""
         parser.allow_abbrev = False  # a misspelt option is an error, not the one it starts like
         parser.add_class_arguments(AuditSettings, "audit")
+        parser.add_argument(
+            "--treatments",
+            type=list[dict[str, Any]],
+            default=[],
+            help="What is done to models whose harm is measured: a list of {class_path, init_args}, such as "
+            "lightning_memaudit.treatments.Prune with {amount: 0.9}.",
+        )
         parser.add_argument("--store", type=str | None, default=None, help="Overrides audit.store.")
         parser.add_argument("--n-models", type=int | None, default=None, help="Overrides audit.n_models.")
         parser.add_argument(
@@ -139,7 +146,14 @@ class AuditConfig(LightningCLI):
         settings.store = self.config["store"] or settings.store
         if self.config["n_models"] is not None:
             settings.n_models = self.config["n_models"]
-        return Audit(self.make_model, self.make_data, trainer=self._trainer_arguments(), **settings.to_arguments())
+        treatments = [instance(one, f"treatments[{i}]") for i, one in enumerate(self.config["treatments"])]
+        return Audit(
+            self.make_model,
+            self.make_data,
+            trainer=self._trainer_arguments(),
+            treatments=treatments,
+            **settings.to_arguments(),
+        )
 
     def shard(self) -> tuple[int, int] | None:
         """The shard to train, if one was asked for.

@@ -21,6 +21,9 @@ def main(arguments: list[str]) -> int:
             f"{estimate.basis})\n"
             f"disk   {megabytes(estimate.bytes_on_disk)} in {audit.store.url}"
         )
+        if audit.treatments:
+            names = ", ".join(treatment.name for treatment in audit.treatments)
+            say(f"arms   {names}: {audit.n_treated_models} models each, which come on top")
         if shard is not None:
             say(f"shard  {shard[0]}/{shard[1]}: about {duration(estimate.seconds / shard[1])}")
         return 0

@@ -7,10 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lightning_memaudit.audit import ImpactOn  # noqa: TC001 - jsonargparse resolves the annotation
 from lightning_memaudit.data.plan import Design  # noqa: TC001 - jsonargparse resolves the annotation
 from lightning_memaudit.exceptions import ConfigurationError
 
-__all__ = ["AuditSettings"]
+__all__ = ["AuditSettings", "instance"]
 
 _SCORE_NAMES = ("multiclass", "binary", "sequence")
 
@@ -36,6 +37,10 @@ class AuditSettings:
         eval_dataset: Import path of a function that takes the data module and returns the training examples without
             random transforms.
         train_loader_factory: Import path of a function that takes a data set and returns the training loader.
+        n_treated_models: Models of each treatment.
+        impact_on: ``subset``: treated models train on the subsets of the baseline; ``full``: all arms, the baseline
+            included, train on all data.
+        keep_weights: Keep the weights of trained baseline models in the store.
     """
 
     n_models: int = 100
@@ -51,6 +56,9 @@ class AuditSettings:
     splits: list[str] | None = None
     eval_dataset: str | None = None
     train_loader_factory: str | None = None
+    n_treated_models: int = 10
+    impact_on: ImpactOn = "subset"
+    keep_weights: bool = False
 
     def to_arguments(self) -> dict[str, Any]:
         """Arguments of ``Audit``, with import paths followed.
@@ -61,10 +69,10 @@ class AuditSettings:
         arguments = asdict(self)
         arguments["score_fn"] = _score_function(self.score_fn)
         if isinstance(self.executor, dict):
-            arguments["executor"] = _instance(self.executor, "executor")
+            arguments["executor"] = instance(self.executor, "audit.executor")
         for name in ("eval_dataset", "train_loader_factory"):
             if arguments[name] is not None:
-                arguments[name] = _imported(arguments[name], name)
+                arguments[name] = _imported(arguments[name], f"audit.{name}")
         return arguments
 
 
@@ -72,18 +80,27 @@ def _score_function(setting: str | dict[str, Any]) -> Any:
     if isinstance(setting, str):
         if setting in _SCORE_NAMES:
             return setting
-        found = _imported(setting, "score_fn", also=_SCORE_NAMES)
+        found = _imported(setting, "audit.score_fn", also=_SCORE_NAMES)
         return found() if isinstance(found, type) else found
-    return _instance(setting, "score_fn")
+    return instance(setting, "audit.score_fn")
 
 
-def _instance(setting: dict[str, Any], name: str) -> Any:
+def instance(setting: dict[str, Any], name: str) -> Any:
+    """The object that ``{class_path, init_args}`` describes.
+
+    Args:
+        setting: The description.
+        name: Where it stands, for messages.
+
+    Raises:
+        ConfigurationError: Another mapping, an import path that leads nowhere, or arguments that the class refuses.
+    """
     if "class_path" not in setting or set(setting) - {"class_path", "init_args"}:
-        raise ConfigurationError(f"audit.{name}={setting!r}: a mapping of class_path and init_args is needed")
+        raise ConfigurationError(f"{name}={setting!r}: a mapping of class_path and init_args is needed")
     try:
         return _imported(setting["class_path"], name)(**setting.get("init_args") or {})
     except TypeError as error:
-        raise ConfigurationError(f"audit.{name}={setting!r}: {error}") from error
+        raise ConfigurationError(f"{name}={setting!r}: {error}") from error
 
 
 def _imported(path: str, name: str, also: tuple[str, ...] = ()) -> Any:
@@ -93,9 +110,9 @@ def _imported(path: str, name: str, also: tuple[str, ...] = ()) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         names = f"one of {', '.join(also)}, or " if also else ""
         raise ConfigurationError(
-            f"audit.{name}={path!r}: {names}an import path such as project.function is needed ({error}; modules are "
+            f"{name}={path!r}: {names}an import path such as project.function is needed ({error}; modules are "
             f"searched for in {Path.cwd()} and on the Python path)"
         ) from error
     if not callable(found):
-        raise ConfigurationError(f"audit.{name}={path!r}: it is a {type(found).__name__}, and a function is needed")
+        raise ConfigurationError(f"{name}={path!r}: it is a {type(found).__name__}, and a function is needed")
     return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,13 @@ from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.report.figures import figure_names, figures
 from lightning_memaudit.report.markdown import render_markdown, render_summary
+from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.impact import ImpactResult, impact_section
 from lightning_memaudit.sections.memorization import MemorizationResult, memorization_section
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Mapping
 
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import OutcomeStore
@@ -27,6 +29,10 @@ __all__ = ["SECTIONS", "AuditReport"]
 SCHEMA = 1
 SECTIONS = ("memorization", "membership", "impact", "long_tail", "dynamics")
 _NOT_BUILT = "this version does not compute it yet"
+_COMPUTED: dict[str, Callable[[OutcomeStore], Any]] = {
+    "memorization": memorization_section,
+    "impact": impact_section,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +49,7 @@ class AuditReport:
 
     content: dict[str, Any]
     examples: Examples | None = None
-    _memorization: MemorizationResult | None = None
+    _results: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_store(cls, store: OutcomeStore) -> AuditReport:
@@ -63,20 +69,21 @@ class AuditReport:
             "data": manifest.identity.data,
             "executor": manifest.trained_by,
             "execution": manifest.execution,
-            **{name: {"status": "unavailable", "reason": _NOT_BUILT} for name in SECTIONS},
+            **{name: unavailable(_NOT_BUILT) for name in SECTIONS},
         }
         if not store.treatments():
             raise MissingDataError(f"store={store.url!r} holds no model yet; run the audit first")
-        memorization = None
-        try:
-            memorization = memorization_section(store)
-        except MissingDataError as missing:
-            content["memorization"] = {"status": "unavailable", "reason": str(missing)}
-        else:
-            content["memorization"] = {"status": "ok", "reason": None, **memorization.to_dict()}
+        results = {}
+        for name, compute in _COMPUTED.items():
+            try:
+                results[name] = compute(store)
+            except MissingDataError as missing:
+                content[name] = unavailable(str(missing))
+            else:
+                content[name] = found(**results[name].to_dict())
         examples = store.examples("train")
-        content["figures"] = [] if memorization is None else figure_names(examples)
-        return cls(_plain(content), examples, memorization)
+        content["figures"] = figure_names(results, examples)
+        return cls(plain(content), examples, results)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AuditReport:
@@ -110,15 +117,18 @@ class AuditReport:
         Raises:
             MissingDataError: The report was loaded from its file, or the section is unavailable.
         """
-        if self._memorization is None:
-            section = self.content["memorization"]
-            reason = section["reason"] or (
-                "report.json holds the summary (report.content['memorization']), not every example; compute it from "
-                "the store with "
-                "AuditReport.from_store(OutcomeStore(...))"
-            )
-            raise MissingDataError(f"memorization: {reason}")
-        return self._memorization
+        section: MemorizationResult = self._result("memorization")
+        return section
+
+    @property
+    def impact(self) -> ImpactResult:
+        """What every treatment costs, for reports that were computed from a store.
+
+        Raises:
+            MissingDataError: The report was loaded from its file, or the section is unavailable.
+        """
+        section: ImpactResult = self._result("impact")
+        return section
 
     def to_json(self) -> str:
         """The content of ``report.json``; NaN is null."""
@@ -140,18 +150,16 @@ class AuditReport:
         """
         storage = Storage(folder)
         storage.write("report.json", self.to_json().encode())
-        if self._memorization is not None and self.examples is not None:
-            for name, picture in figures(self._memorization, self.examples).items():
+        if self.examples is not None:
+            for name, picture in figures(self._results, self.examples).items():
                 storage.write(f"figures/{name}", picture)
         storage.write("report.md", self.to_markdown().encode())
 
-
-def _plain(value: Any) -> Any:
-    """NaN and infinities become None, tuples lists, NumPy numbers Python ones."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    def _result(self, name: str) -> Any:
+        if name not in self._results:
+            reason = self.content[name]["reason"] or (
+                f"report.json holds the summary (report.content[{name!r}]), not every example; compute it from the "
+                "store with AuditReport.from_store(OutcomeStore(...))"
+            )
+            raise MissingDataError(f"{name}: {reason}")
+        return self._results[name]

@@ -1,35 +1,53 @@
-"""Figures of a report as PNG files, the same bytes each time."""
+"""Figures of a report as PNG and SVG files, the same bytes each time."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_memaudit.sections.impact_plots import height_of
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from matplotlib.figure import Figure
 
     from lightning_memaudit.outcomes.examples import Examples
+    from lightning_memaudit.sections.impact import ImpactResult
     from lightning_memaudit.sections.memorization import MemorizationResult
 
-__all__ = ["contact_sheet", "figure_names", "figures"]
+__all__ = ["contact_sheet", "figure_names", "figures", "impact_figure"]
 
 _COLUMNS = 10
 
 
-def figure_names(examples: Examples) -> list[str]:
+def figure_names(results: Mapping[str, Any], examples: Examples) -> list[str]:
     """The files that ``figures`` gives."""
-    has_images = examples.previews is not None and examples.previews.dtype == np.uint8
-    return ["memorization.png", "top.png"] if has_images else ["memorization.png"]
+    return list(_drawings(results, examples))
 
 
-def figures(memorization: MemorizationResult, examples: Examples) -> dict[str, bytes]:
-    """PNG files by name: the histogram, and a contact sheet where the examples are images."""
-    pictures = {"memorization.png": _png(memorization.plot().get_figure())}  # type: ignore[arg-type]
-    if "top.png" in figure_names(examples):
-        pictures["top.png"] = _png(contact_sheet(memorization, examples))
-    return pictures
+def figures(results: Mapping[str, Any], examples: Examples) -> dict[str, bytes]:
+    """Pictures by file name: of memorization, and of the impact of each arm.
+
+    Args:
+        results: The sections that were computed, by name.
+        examples: The training examples.
+    """
+    return {name: _file(draw(), name) for name, draw in _drawings(results, examples).items()}
+
+
+def impact_figure(impact: ImpactResult, arm: str) -> Figure:
+    """Drops of one arm: by group, and by memorization."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, height_of(impact.summary["arms"][arm])), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    impact.plot(left, arm=arm)
+    impact.plot_memorization(right, arm=arm)
+    return figure
 
 
 def contact_sheet(memorization: MemorizationResult, examples: Examples) -> Figure:
@@ -49,7 +67,25 @@ def contact_sheet(memorization: MemorizationResult, examples: Examples) -> Figur
     return figure
 
 
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+def _drawings(results: Mapping[str, Any], examples: Examples) -> dict[str, Callable[[], Figure]]:
+    """What draws each file."""
+    drawings: dict[str, Callable[[], Figure]] = {}
+    if "memorization" in results:
+        memorization: MemorizationResult = results["memorization"]
+        drawings["memorization.png"] = lambda: memorization.plot().get_figure()  # type: ignore[assignment, return-value]
+        if examples.previews is not None and examples.previews.dtype == np.uint8:
+            drawings["top.png"] = partial(contact_sheet, memorization, examples)
+    if "impact" in results:
+        impact: ImpactResult = results["impact"]
+        for arm in impact.arms:
+            drawings |= {f"impact_{arm}.{kind}": partial(impact_figure, impact, arm) for kind in ("png", "svg")}
+    return drawings
+
+
+def _file(figure: Figure, name: str) -> bytes:
+    from matplotlib import rc_context
+
+    file, kind = io.BytesIO(), name.rpartition(".")[2]
+    with rc_context({"svg.hashsalt": "memaudit"}):
+        figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return file.getvalue()

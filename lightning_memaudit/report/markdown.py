@@ -16,12 +16,20 @@ _LONGEST_NAME = 80
 
 def render_markdown(content: dict[str, Any]) -> str:
     """``report.md``."""
-    return _environment().get_template("report.md.jinja").render(report=content, m=content["memorization"])
+    return _render("report.md.jinja", content)
 
 
 def render_summary(content: dict[str, Any]) -> str:
     """The headline for a terminal."""
-    return _environment().get_template("summary.txt.jinja").render(report=content, m=content["memorization"]).strip()
+    return _render("summary.txt.jinja", content).strip()
+
+
+def _render(template: str, content: dict[str, Any]) -> str:
+    return (
+        _environment()
+        .get_template(template)
+        .render(report=content, m=content["memorization"], impact=content["impact"])
+    )
 
 
 def _environment() -> Environment:
@@ -34,10 +42,14 @@ def _environment() -> Environment:
     environment.filters |= {
         "bar": bar,
         "count": count,
+        "decides": decides,
+        "extremes": extremes,
         "method": method,
         "name": plain_name,
         "number": number,
         "percent": percent,
+        "points": points,
+        "text": plain_text,
         "whole": whole,
     }
     return environment
@@ -66,6 +78,52 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.replace("-", "−") if float(text) else text.replace("-", "")
 
 
+def points(value: float | None, digits: int = 1) -> str:
+    """A difference of shares in signed percentage points; "–" for null.
+
+    Example:
+        >>> points(0.123), points(-0.5), points(None)
+        ('+12.3', '−50.0', '–')
+    """
+    if value is None:
+        return "–"
+    text = f"{100 * value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def decides(row: dict[str, Any]) -> str:
+    """A verdict, and for an undecided one the number of examples or models that would decide it.
+
+    Example:
+        >>> decides({"verdict": "undecided", "n_needed": 475.0, "models_needed": None, "factor_needed": 11.9})
+        'undecided: 475 examples would do'
+    """
+    if row["verdict"] != "undecided":
+        return str(row["verdict"])
+    ways = [
+        count(round(row[key]), noun)
+        for key, noun in (("n_needed", "example"), ("models_needed", "model"))
+        if row[key] is not None
+    ]
+    if not ways and row["factor_needed"] is not None:
+        ways = [f"{row['factor_needed']:.1f} times as many of both"]
+    return f"undecided: {' or '.join(ways)} would do" if ways else "undecided: no number would do"
+
+
+def extremes(rows: list[dict[str, Any]], key: str, most: int = 20) -> list[dict[str, Any]]:
+    """All rows if they are few, else those with the largest values, half as many with the smallest left in.
+
+    Example:
+        >>> [row["x"] for row in extremes([{"x": x} for x in (3, None, 1, 2, 5)], "x", most=3)]
+        [5, 3, 1]
+    """
+    if len(rows) <= most:
+        return rows
+    ranked = sorted((row for row in rows if row[key] is not None), key=lambda row: -row[key])
+    n_low = most // 3
+    return [*ranked[: most - n_low], *ranked[max(len(ranked) - n_low, most - n_low) :]]
+
+
 def whole(value: float | None) -> str:
     """A whole number; "unknown" for null."""
     return "unknown" if value is None else f"{round(value)}"
@@ -89,7 +147,17 @@ def plain_name(value: object) -> str:
         'a\\|b &lt;script&gt;'
     """
     text = " ".join(str(value).split())
-    text = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+    return plain_text(text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…")
+
+
+def plain_text(value: object) -> str:
+    r"""A sentence as one line of Markdown in which nothing is markup.
+
+    Example:
+        >>> plain_text("a_b *c*")
+        'a\\_b \\*c\\*'
+    """
+    text = " ".join(str(value).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text)
 

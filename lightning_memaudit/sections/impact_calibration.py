@@ -58,7 +58,9 @@ def _two_classes(arm: PairedArm) -> bool:
     for scores in (arm.base, arm.treated):
         if not np.isin(scores.prediction, (-1, 0, 1)).all():
             return False
-        if (scores.correct & (scores.margin < -_ROUNDING)).any() or (~scores.correct & (scores.margin > _ROUNDING)).any():
+        if (scores.correct & (scores.margin < -_ROUNDING)).any() or (
+            ~scores.correct & (scores.margin > _ROUNDING)
+        ).any():
             return False
     return True
 
@@ -80,7 +82,10 @@ def _rows(
             calibration_by_group(row[cells], right[cells], codes[cells], total, level=LEVEL)
             for row, right, cells in zip(values, scores.correct, known, strict=True)
         ]
-        means = {key: _mean([getattr(one, key) for one in each]) for key in ("confidence", "accuracy", "gap", "ece", "ece_if_calibrated")}
+        means = {
+            key: _mean([getattr(one, key) for one in each])
+            for key in ("confidence", "accuracy", "gap", "ece", "ece_if_calibrated")
+        }
         if arm.n_models > 1:
             wide = value_drop(off[-1], np.zeros_like(off[-1]), codes, paired=True, level=LEVEL, n_groups=total)
             means |= {"gap": wide.drop, "gap_low": wide.low, "gap_high": wide.high}

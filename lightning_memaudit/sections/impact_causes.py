@@ -101,7 +101,7 @@ def notes(arm: Arm | None, paired: PairedArm, clip_only: str | None) -> list[str
 
 def _privacy(arm: Arm) -> str:
     privacy = arm.privacy or {}
-    size = arm.regime.get("n_examples")
+    size = privacy.get("n_examples", arm.regime.get("n_examples"))
     examples = "its training set" if size is None else f"a training set of {size} examples"
     if arm.data == "subset":
         examples += ", the size of a subset and not of all the data"

@@ -101,9 +101,7 @@ def describe_exemplars(arm: PairedArm, divided: Mapping[str, Partition | None]) 
             "mean": float(distance.mean()),
             "quantiles": {str(q): float(np.quantile(distance, q)) for q in (0.5, 0.9, 0.99)},
         },
-        by_group={
-            name: _by_group(seen, partition) for name, partition in divided.items() if partition is not None
-        },
+        by_group={name: _by_group(seen, partition) for name, partition in divided.items() if partition is not None},
         top=[_top_row(arm, seen, i) for i in top],
     )
 
@@ -153,7 +151,12 @@ def _by_group(seen: Votes, partition: Partition) -> list[dict[str, Any]]:
     n = np.bincount(codes, minlength=total)
     share = by_group(seen.exemplar[seen.judged], codes, total)
     return [
-        {"group": name, "n": int(n[g]), "n_exemplars": round(float(np.nan_to_num(share[g])) * int(n[g])), "share": float(share[g])}
+        {
+            "group": name,
+            "n": int(n[g]),
+            "n_exemplars": round(float(np.nan_to_num(share[g])) * int(n[g])),
+            "share": float(share[g]),
+        }
         for g, name in enumerate(partition.names)
     ]
 

@@ -136,9 +136,7 @@ def describe_labels(arm: PairedArm, divided: Mapping[str, Partition | None]) -> 
         else:
             n_labels, n_groups = len(labels.names), len(partition.names)
             codes = intersection(partition.codes, labels.codes, n_labels)
-            drop = accuracy_drop(
-                *arm.outcomes(), codes, paired=True, level=LEVEL, n_groups=n_groups * n_labels
-            )
+            drop = accuracy_drop(*arm.outcomes(), codes, paired=True, level=LEVEL, n_groups=n_groups * n_labels)
             cells = np.flatnonzero(drop.n)
             described[name] = found(
                 n_empty_cells=n_groups * n_labels - len(cells),
@@ -167,7 +165,9 @@ def drop_row(drop: DropResult, g: int) -> dict[str, Any]:
     }
 
 
-def who_pays(arm: PairedArm, overall: Mapping[str, Any], groups: Mapping[str, Any], divided: Mapping[str, Any]) -> Any:
+def who_pays(
+    arm: PairedArm, overall: Mapping[str, Any], groups: Mapping[str, Any], divided: Mapping[str, Any]
+) -> dict[str, Any]:
     """The group with the largest excess drop whose interval excludes 0, or why it cannot be said.
 
     Args:
@@ -183,21 +183,21 @@ def who_pays(arm: PairedArm, overall: Mapping[str, Any], groups: Mapping[str, An
         for row in entry["rows"]
         if np.isfinite(row["excess"])
     ]
-    n_models = f"{arm.n_models} pair{'s' if arm.n_models > 1 else ''} of models"
     if not candidates:
-        return unavailable("cannot be said: no grouping has two groups with examples") | {
+        return unavailable("no grouping has two groups with examples") | {
             "sentence": f"{arm.name}: who pays cannot be said, since no grouping has two groups with examples."
         }
     clear = [pair for pair in candidates if pair[1]["excess_low"] > 0]
     name, row = max(clear or candidates, key=lambda pair: pair[1]["excess"])
-    interval = f"{LEVEL:.0%} interval {_points(row['excess_low'])} to {_points(row['excess_high'])} points"
-    excess = (
-        f"{_points(row['drop'])} points against {_points(overall['drop'])} overall (excess {_points(row['excess'])}, "
-        f"{interval}; {row['n']} examples, {n_models})"
+    numbers = (
+        f"accuracy drop {_points(row['drop'])} points against {_points(overall['drop'])} overall (excess "
+        f"{_points(row['excess'])}, {100 * LEVEL:.0f} % interval {_points(row['excess_low'])} to "
+        f"{_points(row['excess_high'])}; {row['n']} examples, {arm.n_models} pair{'s' if arm.n_models > 1 else ''} of "
+        f"models{'' if arm.n_models > 1 else ', seed variance not covered'})"
     )
-    who = f"{_short(row['group'])} of {_short(name)}"
-    fields = {"grouping": name, **{key: row[key] for key in ("group", "n", "drop", "excess", "excess_low", "excess_high")}}
-    fields |= {"n_groups_compared": len(candidates), "seed_variance_covered": arm.n_models > 1}
+    who = f"{_short(name)} = {_short(row['group'])}"
+    shown = ("group", "n", "drop", "excess", "excess_low", "excess_high")
+    fields = {"grouping": name, **{key: row[key] for key in shown}, "n_groups_compared": len(candidates)}
     if clear:
         holds = _survives(arm, divided[name], row["group"], len(candidates))
         tail = (
@@ -205,13 +205,13 @@ def who_pays(arm: PairedArm, overall: Mapping[str, Any], groups: Mapping[str, An
             if holds
             else f"with {len(candidates)} groups looked at this may be chance (Bonferroni)"
         )
-        sentence = f"{arm.name}: {who} pays most: it loses {excess}; {tail}."
+        sentence = f"{arm.name}: {who} pays most: {numbers}; {tail}."
         return found(decided=True, stands_corrected=holds, factor_needed=1.0, sentence=sentence, **fields)
     factor = _factor(row)
     more = f"about {factor:.1f} times as many examples and models would" if np.isfinite(factor) else "no number would"
     sentence = (
         f"{arm.name}: who pays cannot be said: no group's excess drop has an interval above 0. The largest is that of "
-        f"{who}, {excess}; {more} decide it."
+        f"{who}: {numbers}; {more} decide it."
     )
     return found(decided=False, stands_corrected=False, factor_needed=factor, sentence=sentence, **fields)
 
@@ -308,9 +308,7 @@ def _worst(drop: DropResult, side: str, names: Sequence[str]) -> dict[str, Any]:
 
 def _survives(arm: PairedArm, partition: Partition, group: str, n_compared: int) -> bool:
     level = 1 - (1 - LEVEL) / n_compared
-    drop = accuracy_drop(
-        *arm.outcomes(), partition.codes, paired=True, level=level, n_groups=len(partition.names)
-    )
+    drop = accuracy_drop(*arm.outcomes(), partition.codes, paired=True, level=level, n_groups=len(partition.names))
     return bool(drop.excess_low[partition.names.index(group)] > 0)
 
 

@@ -1,0 +1,235 @@
+"""What each treatment costs, and who pays: drops by group with intervals, and along the long tail."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lightning_memaudit.exceptions import ArgumentError, MissingDataError
+from lightning_memaudit.outcomes.arms import BASELINE, FULL
+from lightning_memaudit.sections import impact_plots
+from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.impact_arms import ArmReader, choose_split, is_treated
+from lightning_memaudit.sections.impact_calibration import describe_calibration
+from lightning_memaudit.sections.impact_causes import clip_only_of, describe_decomposition, is_private, notes
+from lightning_memaudit.sections.impact_exemplars import describe_exemplars, describe_hooker
+from lightning_memaudit.sections.impact_groups import (
+    LEVEL,
+    describe_groups,
+    describe_labels,
+    describe_overall,
+    partitions,
+    who_pays,
+)
+from lightning_memaudit.sections.impact_influence import describe_drop_by_mass, find_influence_mass
+from lightning_memaudit.sections.impact_memorization import describe_link, free_models
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+
+    from lightning_memaudit.functional.checks import BoolArray
+    from lightning_memaudit.outcomes.arms import Arm
+    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
+    from lightning_memaudit.sections.impact_groups import Partition
+    from lightning_memaudit.sections.impact_influence import InfluenceMass
+
+__all__ = ["ImpactResult", "impact_section"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImpactResult:
+    """What every treatment of a store costs.
+
+    Attributes:
+        summary: Everything that reports show, JSON-ready: NaN is None.
+    """
+
+    summary: dict[str, Any]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that could be compared with their base."""
+        return tuple(name for name, entry in self.summary["arms"].items() if entry["status"] == "ok")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON-ready summary."""
+        return self.summary
+
+    def columns(self) -> dict[str, list[Any]]:
+        """One list per column, one row per arm, grouping and group."""
+        rows = [
+            {"arm": arm, "grouping": grouping, **{key: value for key, value in row.items() if key != "loss"}}
+            | {f"loss_{key}": value for key, value in row["loss"].items()}
+            for arm in self.arms
+            for grouping, row in _all_rows(self.summary["arms"][arm])
+        ]
+        return {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame where pandas is installed, else the dict of ``columns()``."""
+        try:
+            import pandas as pd
+        except ImportError:
+            return self.columns()
+        return pd.DataFrame(self.columns())
+
+    def plot(self, ax: Axes | None = None, *, arm: str | None = None) -> Axes:
+        """Drop of each group with its interval.
+
+        Args:
+            ax: Where to draw; None makes a figure.
+            arm: Which arm; None takes the first one.
+
+        Raises:
+            ArgumentError: There is no such arm, or it could not be compared.
+        """
+        return impact_plots.plot_groups(self._entry(arm), level=self.summary["level"], ax=ax)
+
+    def plot_memorization(self, ax: Axes | None = None, *, arm: str | None = None) -> Axes:
+        """Drop of each bin of memorization with its interval; says why where there is none.
+
+        Args:
+            ax: Where to draw; None makes a figure.
+            arm: Which arm; None takes the first one.
+
+        Raises:
+            ArgumentError: There is no such arm, or it could not be compared.
+        """
+        return impact_plots.plot_memorization(self._entry(arm), level=self.summary["level"], ax=ax)
+
+    def _entry(self, arm: str | None) -> dict[str, Any]:
+        name = next(iter(self.arms), None) if arm is None else arm
+        if name not in self.arms:
+            raise ArgumentError(f"arm={arm!r}: there is {', '.join(self.arms) or 'none'} to draw")
+        entry: dict[str, Any] = self.summary["arms"][name]
+        return entry
+
+
+def impact_section(store: OutcomeStore) -> ImpactResult:
+    """Compute the section from a store.
+
+    Raises:
+        MissingDataError: No model was treated.
+    """
+    names = [name for name in store.treatments() if is_treated(name)]
+    if not names:
+        raise MissingDataError(
+            f"store={store.url!r} has no treated arm, and impact compares one with the baseline; pass treatments=, "
+            "such as treatments=[treatments.Prune(0.9)], and run the audit again: baseline models are kept"
+        )
+    reader = ArmReader(store)
+    split, kind = choose_split(store.splits())
+    others = [other for other in store.splits() if other != split]
+    divided = partitions(store.examples(split), [store.examples(other) for other in others])
+    arms = {name: store.arm(name) for name in names}
+    link = _Link.of(reader, names, split, divided)
+    summary = {
+        "level": LEVEL,
+        "split": {"name": split, "kind": kind, "n": store.examples(split).n_examples, "not_used": others},
+        "groupings": list(divided),
+        "influence_mass": link.influence.summary if link.influence else link.reason,
+        "arms": {name: _describe_arm(reader, name, split, arms, divided, link) for name in names},
+    }
+    return ImpactResult(plain(summary))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Link:
+    """What links drops with memorization: the baseline on the training split, and influence mass."""
+
+    baseline: Outcomes | None
+    free: BoolArray | None
+    influence: InfluenceMass | None
+    reason: dict[str, Any]
+
+    @classmethod
+    def of(cls, reader: ArmReader, names: list[str], split: str, divided: Mapping[str, Partition | None]) -> _Link:
+        ids = reader.model_ids(BASELINE)
+        if not ids:
+            return cls(None, None, None, unavailable("the store has no baseline models on subsets of the data"))
+        baseline = reader.store.load(model_ids=ids, fields=())
+        used = {k for name in names if not name.startswith(FULL) for k in reader.model_ids(name)}
+        free = free_models(baseline, used)
+        return cls(baseline, free, find_influence_mass(reader.store, split, baseline, free, divided), {})
+
+
+def _describe_arm(
+    reader: ArmReader,
+    name: str,
+    split: str,
+    arms: Mapping[str, Arm | None],
+    divided: Mapping[str, Partition | None],
+    link: _Link,
+) -> dict[str, Any]:
+    record = arms[name]
+    described: dict[str, Any] = {
+        "arm": name,
+        "record": unavailable("the store has no record of the treatment") if record is None else asdict(record),
+        "data": "full" if name.startswith(FULL) else "subset",
+    }
+    try:
+        arm = reader.read(name, split)
+    except MissingDataError as missing:
+        return unavailable(str(missing)) | described
+    overall = describe_overall(arm)
+    groups = describe_groups(arm, divided)
+    clip_only = clip_only_of(record, arms) if record is not None and is_private(record) else None
+    counts = {source: arm.sources.count(source) for source in dict.fromkeys(arm.sources)}
+    return found(
+        **described,
+        n_models=arm.n_models,
+        model_ids=arm.model_ids,
+        pairing="paired",
+        base=counts,
+        without_base=list(arm.without_base),
+        rebuilt=reader.rebuilt(arm),
+        n_diverged={"base": arm.base.n_diverged, "treated": arm.treated.n_diverged},
+        overall=overall,
+        who_pays=who_pays(arm, overall, groups, divided),
+        by_group=groups,
+        by_group_and_label=describe_labels(arm, divided),
+        calibration=describe_calibration(arm, divided),
+        hooker=describe_hooker(arm, divided),
+        exemplars=describe_exemplars(arm, divided),
+        by_memorization=_by_memorization(reader, name, link),
+        by_influence_mass=describe_drop_by_mass(arm, link.influence) if link.influence else link.reason,
+        decomposition=_decomposition(reader, name, split, clip_only, divided, is_private=is_private(record)),
+        notes=notes(record, arm, clip_only),
+    )
+
+
+def _by_memorization(reader: ArmReader, name: str, link: _Link) -> dict[str, Any]:
+    if link.baseline is None or link.free is None:
+        return dict.fromkeys(("slope", "bins", "exemplar_odds"), link.reason)
+    if name.startswith(FULL):
+        return describe_link(None, link.baseline, link.free)
+    return describe_link(reader.read(name, "train", ("prediction",)), link.baseline, link.free)
+
+
+def _decomposition(
+    reader: ArmReader,
+    name: str,
+    split: str,
+    clip_only: str | None,
+    divided: Mapping[str, Partition | None],
+    *,
+    is_private: bool,
+) -> dict[str, Any]:
+    if not is_private:
+        return unavailable("the arm was not trained with DP-SGD")
+    if clip_only is None:
+        return unavailable("there is no clip-only arm with the same max_grad_norm, lr and max_epochs on the same data")
+    try:
+        clipped = reader.read(clip_only, split, ())
+    except MissingDataError as missing:
+        return unavailable(str(missing))
+    return describe_decomposition(reader.read(name, split, ()), clipped, divided)
+
+
+def _all_rows(entry: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    rows = [("overall", entry["overall"])]
+    for grouping, part in entry["by_group"].items():
+        rows += [(grouping, row) for row in part.get("rows", ())]
+    return rows

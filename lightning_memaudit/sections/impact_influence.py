@@ -1,0 +1,146 @@
+"""How much of a held-out example's accuracy rests on memorized training examples, and its drop by that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightning_memaudit.functional.impact import accuracy_drop, influence_mass
+from lightning_memaudit.functional.influence import (
+    false_discovery_rate,
+    high_influence_pairs,
+    minimum_detectable_influence,
+)
+from lightning_memaudit.functional.memorization import memorization_score
+from lightning_memaudit.functional.subgroups import by_group
+from lightning_memaudit.sections.entries import found, unavailable
+from lightning_memaudit.sections.impact_groups import LEVEL, drop_row
+from lightning_memaudit.sections.impact_memorization import LEAST_FREE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning_memaudit.functional.checks import BoolArray, FloatArray
+    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
+    from lightning_memaudit.sections.impact_arms import PairedArm
+    from lightning_memaudit.sections.impact_groups import Partition
+
+__all__ = ["InfluenceMass", "describe_drop_by_mass", "find_influence_mass"]
+
+_MEMORIZED, _INFLUENTIAL = 0.25, 0.15  # the high-influence pairs of Feldman and Zhang (2020), same class
+_MOST_FALSE = 0.2
+_PERMUTATIONS, _COLUMNS = 20, 1000
+_MASS_EDGES = (0.0, 0.5)
+_MASS_NAMES = ("none", "up to 0.5", "above 0.5")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InfluenceMass:
+    """Influence mass of the held-out examples.
+
+    Attributes:
+        mass: float64[n], or None where it cannot be told from chance.
+        summary: What reports show.
+    """
+
+    mass: FloatArray | None
+    summary: dict[str, Any]
+
+
+def find_influence_mass(
+    store: OutcomeStore, split: str, baseline: Outcomes, free: BoolArray, divided: Mapping[str, Partition | None]
+) -> InfluenceMass:
+    """Influence mass of held-out examples, from baseline models that are compared with no treated one."""
+    n_models, n_free = len(free), int(free.sum())
+    if split == "train":
+        return InfluenceMass(None, unavailable("there is no test or validation split"))
+    if n_free < LEAST_FREE:
+        return InfluenceMass(
+            None,
+            unavailable(
+                f"{n_free} of the {n_models} baseline models are compared with no treated one, and influence is "
+                f"estimated from those; train at least {LEAST_FREE - n_free} more baseline models"
+            ),
+        )
+    tested = store.load(split=split, model_ids=baseline.model_ids[free].tolist(), fields=())
+    labels_train, labels_test = baseline.labels, tested.labels
+    if labels_train is None or labels_test is None or (labels_train < 0).any() or (labels_test < 0).any():
+        return InfluenceMass(None, unavailable("the examples have no class labels, and influence is within a class"))
+    correct, mask = baseline.correct[free], baseline.mask[free]
+    score = memorization_score(correct, mask).score
+    options: dict[str, Any] = {"labels_train": labels_train, "labels_test": labels_test}
+    pairs = high_influence_pairs(
+        tested.correct,
+        mask,
+        memorization=score,
+        memorization_threshold=_MEMORIZED,
+        influence_threshold=_INFLUENTIAL,
+        **options,
+    )
+    candidates = np.flatnonzero(score >= _MEMORIZED)
+    n_tests = int(sum((labels_test == label).sum() for label in labels_train[candidates]))
+    rate, needed = 0.0, None
+    if len(pairs.influence):
+        rate = float(
+            false_discovery_rate(
+                tested.correct,
+                mask,
+                thresholds=np.array([_INFLUENTIAL]),
+                rows=candidates,
+                n_permutations=_PERMUTATIONS,
+                max_columns=_COLUMNS,
+                blocks=None if baseline.blocks is None else baseline.blocks[free],
+                **options,
+            ).rate[0]
+        )
+        n_in = float(np.clip(np.median(mask.sum(axis=0)), 1, n_free - 1))
+        detectable = minimum_detectable_influence(n_in, n_free - n_in, n_tests)
+        needed = int(np.ceil(n_models - n_free + n_free * (detectable / _INFLUENTIAL) ** 2))
+    facts = {
+        "n_models": n_free,
+        "n_pairs": len(pairs.influence),
+        "false_discovery_rate": rate,
+        "models_needed": needed,
+        "influence_threshold": _INFLUENTIAL,
+        "memorization_threshold": _MEMORIZED,
+    }
+    if not rate <= _MOST_FALSE:
+        reason = (
+            f"an estimated {100 * rate:.0f} % of the {len(pairs.influence)} pairs with influence ≥ {_INFLUENTIAL} would be "
+            f"there with no influence at all at {n_free} models; {needed} baseline models in all would tell such an "
+            "influence from chance"
+        )
+        return InfluenceMass(None, unavailable(reason) | facts)
+    mass = influence_mass(pairs, score, n_test=len(labels_test))
+    groups = {
+        name: [
+            {
+                "group": group,
+                "n": int((part.codes == g).sum()),
+                "mean_mass": float(mean),
+                "share_with_mass": float(share),
+            }
+            for g, (group, mean, share) in enumerate(
+                zip(
+                    part.names,
+                    by_group(mass, part.codes, len(part.names)),
+                    by_group(mass > 0, part.codes, len(part.names)),
+                    strict=True,
+                )
+            )
+        ]
+        for name, part in divided.items()
+        if part is not None
+    }
+    return InfluenceMass(mass, found(**facts, split=split, by_group=groups))
+
+
+def describe_drop_by_mass(arm: PairedArm, influence: InfluenceMass) -> dict[str, Any]:
+    """Drop of held-out examples by how much of their accuracy rests on memorized training examples."""
+    if influence.mass is None:
+        return unavailable(influence.summary["reason"])
+    codes = np.searchsorted(_MASS_EDGES, influence.mass, side="left")
+    drop = accuracy_drop(*arm.outcomes(), codes, paired=True, level=LEVEL, n_groups=len(_MASS_NAMES))
+    return found(rows=[{"mass": name, **drop_row(drop, g)} for g, name in enumerate(_MASS_NAMES)])

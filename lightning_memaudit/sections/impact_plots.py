@@ -1,0 +1,99 @@
+"""Pictures of what a treatment costs, from the entry of one arm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+__all__ = ["height_of", "plot_groups", "plot_memorization"]
+
+_MOST_ROWS = 40
+_COLOURS = {"costs": "#d6453d", "gains": "#2b8a3e", "undecided": "#6c7a89"}
+_LONGEST_NAME = 40
+
+
+def plot_groups(entry: Mapping[str, Any], *, level: float, ax: Axes | None = None) -> Axes:
+    """Drop of each group with its interval, largest on top; the drop over all examples is a line."""
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(6, height_of(entry)), layout="constrained").subplots()
+    rows, n_left_out = _shown(entry)
+    names = [_short(f"{grouping}: {row['group']}") + f" (n = {row['n']})" for grouping, row in rows]
+    _draw(ax, [row for _, row in rows])
+    overall = entry["overall"]
+    ax.axvline(100 * overall["drop"], color="#4269d0", linewidth=1)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    left_out = f"; {n_left_out} more groups in the table" if n_left_out else ""
+    ax.set_xlabel(
+        f"accuracy lost, points ({100 * level:.0f} % intervals, {entry['n_models']} pairs of models{left_out})",
+        fontsize=8,
+    )
+    ax.set_title(f"{_short(entry['arm'])}: drop by group, overall in blue", fontsize=9)
+    return ax
+
+
+def plot_memorization(entry: Mapping[str, Any], *, level: float, ax: Axes | None = None) -> Axes:
+    """Drop of each bin of memorization, the two from different models; the reason where there is none."""
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(4.5, 3.2), layout="constrained").subplots()
+    bins = entry["by_memorization"]["bins"]
+    ax.set_title("drop by memorization", fontsize=9)
+    rows = [row for row in bins.get("rows", ()) if row["n"]]
+    if not rows:
+        ax.set_axis_off()
+        reason = bins["reason"] or "no training example has a score"
+        ax.text(0.5, 0.5, f"cannot be said:\n{reason}", ha="center", va="center", wrap=True, fontsize=8)
+        return ax
+    _draw(ax, rows)
+    names = [f"{row['from']:g} to {row['to']:g} (n = {row['n']})" for row in rows]
+    ax.set_yticks(range(len(rows)), names, fontsize=8)
+    ax.set_ylim(-0.5, len(rows) - 0.5)
+    ax.set_ylabel("memorization", fontsize=8)
+    ax.set_xlabel(
+        f"accuracy lost on unseen training examples, points\n({100 * level:.0f} % intervals, {bins['n_models']} pairs "
+        "of models)",
+        fontsize=8,
+    )
+    return ax
+
+
+def height_of(entry: Mapping[str, Any]) -> float:
+    """Inches that the plot of the groups needs."""
+    return 1.4 + 0.22 * max(len(_shown(entry)[0]), 5)
+
+
+def _shown(entry: Mapping[str, Any]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    """The groups with examples, those farthest from the overall drop if there are too many, by grouping and drop."""
+    rows = [
+        (grouping, row)
+        for grouping, part in entry["by_group"].items()
+        for row in part.get("rows", ())
+        if row["drop"] is not None
+    ]
+    kept = sorted(rows, key=lambda pair: -abs(pair[1]["drop"] - entry["overall"]["drop"]))[:_MOST_ROWS]
+    order = list(entry["by_group"])
+    kept.sort(key=lambda pair: (order.index(pair[0]), -pair[1]["drop"]))
+    return kept or [("overall", {"group": "all", **entry["overall"]})], len(rows) - len(kept)
+
+
+def _draw(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    ax.axvline(0, color="#bbbbbb", linewidth=1)
+    for position, row in enumerate(rows):
+        ends = [100 * row[key] for key in ("low", "high") if row[key] is not None]
+        colour = _COLOURS.get(row["verdict"], "#6c7a89")
+        if len(ends) == 2:
+            ax.plot(ends, [position, position], color=colour, linewidth=2, solid_capstyle="butt")
+        ax.plot(100 * row["drop"], position, "o", color=colour, markersize=4)
+
+
+def _short(name: str) -> str:
+    text = " ".join(str(name).split()).replace("$", r"\$")
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
