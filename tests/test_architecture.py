@@ -40,7 +40,7 @@ CONTRACT = {
     "TrainingDynamics",
     "evaluate_gate",
 }
-HEAVY = ("matplotlib", "opacus", "pandas", "ray", "sklearn", "wandb")
+HEAVY = ("matplotlib", "numba", "opacus", "pandas", "ray", "sklearn", "torchao", "wandb")
 
 
 def imports_of(path: Path) -> list[tuple[int, str]]:

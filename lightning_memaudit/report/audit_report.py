@@ -117,18 +117,26 @@ class AuditReport:
         Raises:
             MissingDataError: The report was loaded from its file, or the section is unavailable.
         """
-        section: MemorizationResult = self._result("memorization")
-        return section
+        if "memorization" not in self._results:
+            reason = self.content["memorization"]["reason"] or (
+                "report.json holds the summary (report.content['memorization']), not every example; compute it from "
+                "the store with AuditReport.from_store(OutcomeStore(...))"
+            )
+            raise MissingDataError(f"memorization: {reason}")
+        result: MemorizationResult = self._results["memorization"]
+        return result
 
     @property
     def impact(self) -> ImpactResult:
-        """What every treatment costs, for reports that were computed from a store.
+        """What every treatment costs; for reports that were loaded from their file too.
 
         Raises:
-            MissingDataError: The report was loaded from its file, or the section is unavailable.
+            MissingDataError: The section is unavailable.
         """
-        section: ImpactResult = self._result("impact")
-        return section
+        section = self.content["impact"]
+        if section["status"] != "ok":
+            raise MissingDataError(f"impact: {section['reason']}")
+        return ImpactResult(section)
 
     def to_json(self) -> str:
         """The content of ``report.json``; NaN is null."""
@@ -154,12 +162,3 @@ class AuditReport:
             for name, picture in figures(self._results, self.examples).items():
                 storage.write(f"figures/{name}", picture)
         storage.write("report.md", self.to_markdown().encode())
-
-    def _result(self, name: str) -> Any:
-        if name not in self._results:
-            reason = self.content[name]["reason"] or (
-                f"report.json holds the summary (report.content[{name!r}]), not every example; compute it from the "
-                "store with AuditReport.from_store(OutcomeStore(...))"
-            )
-            raise MissingDataError(f"{name}: {reason}")
-        return self._results[name]

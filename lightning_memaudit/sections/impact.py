@@ -168,6 +168,7 @@ def _describe_arm(
         "arm": name,
         "record": unavailable("the store has no record of the treatment") if record is None else asdict(record),
         "data": "full" if name.startswith(FULL) else "subset",
+        "private": is_private(record),
     }
     try:
         arm = reader.read(name, split)

@@ -105,9 +105,12 @@ def _privacy(arm: Arm) -> str:
     examples = "its training set" if size is None else f"a training set of {size} examples"
     if arm.data == "subset":
         examples += ", the size of a subset and not of all the data"
-    epsilon, delta = privacy.get("epsilon"), privacy.get("delta")
-    budget = "The privacy budget" if epsilon is None else f"ε = {epsilon:.3g} at δ = {delta:g}"
-    return f"{budget} is that of one model, for {examples}."
+    budget, noise = "The privacy budget", ""
+    if privacy.get("epsilon") is not None:
+        budget = f"ε = {privacy['epsilon']:.3g} at δ = {privacy['delta']:g}"
+    if privacy.get("noise_multiplier") is not None:
+        noise = f" (noise multiplier {privacy['noise_multiplier']:.3g})"
+    return f"{budget}{noise} is that of one model, for {examples}."
 
 
 def _class(arm: Arm) -> str:
