@@ -16,7 +16,7 @@ from lightning_memaudit.functional.stopping import Reliable, Settled, StoppingLo
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.audit_report import AuditReport
-from lightning_memaudit.training.arms import Arms, checked_treatments, with_kept_weights
+from lightning_memaudit.training.arms import Arms, ReadyArm, checked_treatments, with_kept_weights
 from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.executors import find_executor
 from lightning_memaudit.training.executors.process import at_least
@@ -209,6 +209,8 @@ class Audit:
             )
         self._open()
         ids = [k for k in self._model_ids(total) if k % of == own]
+        arms = self._arms([k for k in self._treated_ids(total) if k % of == own])
+        ready = arms.prepare(self._prepared(), self.plan, self.store, notes=self._recipe.trainer.notes)
         missing = set(self.store.missing(ids))
         seen_before = len(missing) < len(ids)
         looks: list[StoppingLook] = []
@@ -216,7 +218,7 @@ class Audit:
         with _Progress(self.store, ids, missing, whose, shown=progress) as bar, interrupts_noticed() as check:
             for stage in [total] if rule is None else rule.looks:
                 todo = [k for k in ids if k < stage and k in missing]
-                with closing(self._trained(todo)) as trained:  # workers end before anything else is said or done
+                with closing(self._trained(todo, arms)) as trained:  # workers end before anything else is said or done
                     for model_id in trained:
                         missing.discard(model_id)
                         bar.advance()
@@ -227,21 +229,20 @@ class Audit:
                         break
         if rule is not None:
             self._record_stopping(rule, looks, seen_before=seen_before)
-        if self.treatments:
-            self._treat([k for k in self._treated_ids() if k % of == own], progress=progress)
+        if ready:
+            if looks and not arms.on_full_data:  # those that were never trained have nothing to be compared with
+                arms = replace(arms, model_ids=tuple(k for k in arms.model_ids if k < looks[-1].n_models))
+            self._treat(arms, ready, progress=progress)
         return self.store
 
-    def _treat(self, model_ids: Sequence[int], *, progress: bool) -> None:
+    def _treat(self, arms: Arms, ready: Sequence[ReadyArm], *, progress: bool) -> None:
         """Train the arms of the treatments."""
         from tqdm.auto import tqdm
 
-        arms = self._arms(model_ids)
         with (
             tqdm(desc="treated models", unit="model", disable=not progress, dynamic_ncols=True) as bar,
             interrupts_noticed() as check,
-            closing(
-                arms.train(self._prepared(), self.plan, self.store, self._executor, notes=self._recipe.trainer.notes)
-            ) as trained,
+            closing(arms.train(ready, self.store, self._executor, notes=self._recipe.trainer.notes)) as trained,
         ):
             for arm, _ in trained:
                 bar.set_postfix_str(arm, refresh=False)
@@ -251,10 +252,10 @@ class Audit:
     def _arms(self, model_ids: Sequence[int]) -> Arms:
         return Arms(self.treatments, tuple(model_ids), self._impact_on == "full", self._keep_weights)
 
-    def _treated_ids(self) -> list[int]:
+    def _treated_ids(self, total: int) -> list[int]:
         if self._impact_on == "full":
             return list(range(self.n_treated_models))
-        return self._model_ids(self.n_treated_models)
+        return self._model_ids(min(self.n_treated_models, total))  # others have no baseline to be compared with
 
     def missing(self, n_models: int | None = None) -> list[int]:
         """The models of the population that the store lacks.
@@ -281,6 +282,11 @@ class Audit:
         total = self.n_models if n_models is None else _checked_count(n_models)
         return estimate(self._prepared(), self.plan, total, self.store)
 
+    @property
+    def population(self) -> Population:
+        """The recipe, with its data set up."""
+        return self._prepared()
+
     def _prepared(self) -> Population:
         if self._population is None:
             self._population = Population(self._recipe, int(self._design["seed"]))
@@ -297,10 +303,10 @@ class Audit:
     def _model_ids(self, total: int) -> list[int]:
         return [k for k in range(total) if self.plan.mask(k).any()]  # few coins may leave a subset empty
 
-    def _trained(self, model_ids: Sequence[int]) -> Generator[int]:
+    def _trained(self, model_ids: Sequence[int], arms: Arms) -> Generator[int]:
         population = self._prepared()
         if self.treatments or self._keep_weights:
-            population = with_kept_weights(population, self.store, self._arms(self._treated_ids()), model_ids)
+            population = with_kept_weights(population, self.store, arms, model_ids)
         yield from self._executor(population, self.plan, model_ids, self.store, notes=self._recipe.trainer.notes)
 
     def _look(self, rule: Settled | Reliable, index: int, model_ids: list[int]) -> StoppingLook:

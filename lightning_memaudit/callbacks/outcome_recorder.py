@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.utils.data import DataLoader, Subset
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Trainer
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.scoring import SplitScores
@@ -161,10 +161,13 @@ class OutcomeRecorder(Callback):
 
         Raises:
             UnsupportedDataError: The score function does not suit the model or the data.
+            ConfigurationError: Weights are to be kept, or transformed, and cannot be.
         """
         if self._opened is None:
             return
         plan, _, loaders = self._opened
+        if self.keep_weights:
+            tensors_of(pl_module)
         pl_module = self._transformed(trainer, pl_module)
         self._score(trainer, pl_module, plan, {split: _first_batch(loader) for split, loader in loaders.items()})
 
@@ -188,9 +191,19 @@ class OutcomeRecorder(Callback):
         self._opened = None
 
     def _transformed(self, trainer: Trainer, pl_module: LightningModule) -> LightningModule:
-        changed = pl_module if self.transform is None else self.transform(pl_module)
-        if changed is not pl_module:
-            changed.trainer = trainer
+        if self.transform is None:
+            return pl_module
+        pl_module._trainer = None  # a copy of the module is none of its Trainer and data
+        try:
+            changed = self.transform(pl_module)
+        finally:
+            pl_module._trainer = trainer
+        if not isinstance(changed, LightningModule):
+            raise ConfigurationError(
+                f"arm {self.treatment!r}: transform must return a LightningModule, and returned a "
+                f"{type(changed).__name__}"
+            )
+        changed._trainer = trainer
         return changed
 
     def _score(

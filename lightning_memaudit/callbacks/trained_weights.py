@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch.nn.parameter import is_lazy
+
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
     from lightning.pytorch import LightningModule, Trainer
     from torch import nn
 
@@ -27,18 +30,46 @@ def tensors_of(module: nn.Module) -> dict[str, Any]:
     aliases |= {name for name, _ in module.named_buffers(remove_duplicate=False)}
     if other := sorted(set(module.state_dict()) - aliases):
         raise ConfigurationError(
-            f"{type(module).__name__} keeps state that is no tensor ({other[0]}), so that its trained models cannot be "
-            "kept; treatments that act on trained models do not go with it"
+            f"{type(module).__name__} keeps state that is neither parameter nor buffer ({other[0]}), so that its "
+            "trained models cannot be kept; treatments that act on trained models do not go with it"
         )
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Any]) -> None:
-    """Put back what ``tensors_of`` took, into a module of the same architecture."""
-    module.load_state_dict(dict(tensors), strict=False)  # lazy layers take their shapes from it
-    for name, buffer in module.named_buffers():
-        if name in tensors:
-            buffer.data = tensors[name].to(buffer)
+    """Put back what ``tensors_of`` took, into a module of the same architecture.
+
+    Raises:
+        ConfigurationError: The module has no place for one of the tensors, or has others.
+    """
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    try:
+        for name in set(tensors) - parameters:
+            _load_buffer(module, name, tensors[name])
+    except (AttributeError, KeyError) as error:
+        raise ConfigurationError(
+            f"{type(module).__name__} gets {name!r} only in training, so that a trained model cannot be rebuilt; "
+            "build it in __init__, or leave out treatments that act on trained models"
+        ) from error
+    module.load_state_dict({name: tensors[name] for name in parameters & set(tensors)}, strict=False)
+    if missing := sorted({name for name, _ in module.named_parameters()} - set(tensors)):
+        raise ConfigurationError(
+            f"{type(module).__name__} has a parameter {missing[0]!r} that the trained model did not have; build the "
+            "same parameters each time"
+        )
+
+
+def _load_buffer(module: nn.Module, name: str, saved: torch.Tensor) -> None:
+    parent, _, own = name.rpartition(".")
+    holder = module.get_submodule(parent)
+    if own not in holder._buffers:
+        holder.register_buffer(own, None)
+    present = holder._buffers[own]
+    if present is None or is_lazy(present) or present.shape != saved.shape:  # as trained: made or grown on the way
+        device = saved.device if present is None else present.device
+        holder._buffers[own] = saved.clone().to(device)
+    else:
+        present.copy_(saved)
 
 
 class TrainedWeights(InternalCallback):

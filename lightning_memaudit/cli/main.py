@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "what a store holds, and whether it is whole",
     "report": "write report.json, report.md and figures from a store",
     "export": "write the scores of every example as CSV or Parquet",
+    "theory": "what limiting memorization must cost on long-tailed data, and for whom: a calculator",
     "demo": "the main job on built-in data: handwritten digits with a long tail and some wrong labels",
 }
 _USAGE = "usage: memaudit COMMAND [--help] [options]\n\ncommands:\n" + "".join(

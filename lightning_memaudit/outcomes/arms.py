@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,8 @@ class Arm:
         name: The arm's name, with ``full/`` in front where its models train on all data.
         treatment: Class and arguments of the treatment.
         trains: Whether its models were trained anew, on the subset and from the seed of the baseline model of the same
-            number; if not, they were made from trained baseline models.
+            number, or trained on from there (a shard says what it was made from); if not, they were made from trained
+            baseline models.
         regime: Examples, batch size, steps per epoch and epochs of the models as the treatment was told them.
         privacy: ε, δ, noise multiplier, sample rate and steps of one model; None where none is promised.
     """
@@ -69,8 +71,8 @@ class Arm:
         ours, theirs = _flat(asdict(self)), _flat(asdict(other))
         changes = [
             f"{key}: {ours.get(key)!r} there, {theirs.get(key)!r} here"
-            for key in sorted({*ours, *theirs})
-            if ours.get(key) != theirs.get(key)
+            for key in sorted({*ours, *theirs}, key=lambda key: (not key.startswith("treatment."), key))
+            if not _are_same(ours.get(key), theirs.get(key))
         ]
         if changes:
             raise MismatchError(
@@ -91,6 +93,13 @@ def check_arm_name(name: str) -> None:
         )
     if name in (BASELINE, REBUILT, FULL.rstrip("/")):
         raise ArgumentError(f"treatments: name={name!r} is taken; give the treatment another name=")
+
+
+def _are_same(ours: Any, theirs: Any) -> bool:
+    """Equal, or floats that differ as those of two machines do."""
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-6)
+    return bool(ours == theirs)
 
 
 def _flat(state: Mapping[str, Any], path: str = "") -> dict[str, Any]:

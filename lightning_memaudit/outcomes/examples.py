@@ -6,15 +6,16 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from lightning_memaudit.data.groups import Grouping, column_of, grouping
-from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from lightning_memaudit.data.groups import Columns, Grouping, Groups, resolve, sample_keys
+from lightning_memaudit.data.randomness import seeded
+from lightning_memaudit.exceptions import UnsupportedDataError
 from lightning_memaudit.outcomes.fields import find_input, find_target
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.outcomes.scoring import ScoreFunction
 
-__all__ = ["Examples", "Groups", "describe_examples", "fingerprint", "label_digest"]
-
-Groups = Mapping[str, Any]
+__all__ = ["Examples", "Groups", "describe_examples", "describe_splits", "fingerprint", "label_digest"]
 
 _PROBED = 64  # inputs that enter the fingerprint
 _PREVIEW_SIDE, _PREVIEW_NUMBERS, _PREVIEW_CHARACTERS = 32, 16, 200
@@ -79,6 +78,46 @@ class Examples:
         return cls(int(arrays["n_examples"]), arrays.get("labels"), groups, arrays.get("units"), arrays.get("previews"))
 
 
+def describe_splits(
+    loaders: Mapping[str, DataLoader[Any]],
+    score_fn: ScoreFunction,
+    *,
+    seed: int,
+    groups: Groups | None = None,
+    units: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Examples]:
+    """Read every split once, in order: labels, groups, previews and fingerprints.
+
+    Args:
+        loaders: A sequential loader over each split.
+        score_fn: Says where inputs and targets are, if it has ``inputs`` and ``target``.
+        seed: Each split is read under it.
+        groups: By name, as for ``data.groups.resolve``.
+        units: int[n] of the training split, written through.
+
+    Raises:
+        ArgumentError: A group cannot be found.
+        UnsupportedDataError: Labels cannot be found and the score function needs them.
+    """
+    wanted = groups or {}
+    found: dict[str, Examples] = {}
+    columns: dict[str, Columns] = {}
+    for split, loader in loaders.items():
+        with seeded(seed):
+            found[split], columns[split] = _read(loader, score_fn, split=split, keys=sample_keys(wanted))
+    divided = resolve(wanted, columns)
+    for name, by_split in divided.items():
+        _warn_of_one_group(name, list(by_split.values()))
+    return {
+        split: replace(
+            examples,
+            groups={name: own[split] for name, own in divided.items() if split in own},
+            units=units if split == "train" else None,
+        )
+        for split, examples in found.items()
+    }
+
+
 def describe_examples(
     loader: DataLoader[Any],
     score_fn: ScoreFunction,
@@ -87,31 +126,37 @@ def describe_examples(
     groups: Groups | None = None,
     units: npt.NDArray[np.int64] | None = None,
 ) -> Examples:
-    """Read a split once, in order: its labels, groups, previews and fingerprint.
+    """Read one split by itself; its groups are those that occur in it.
 
     Args:
         loader: A sequential loader over the split.
-        score_fn: Says where inputs and targets are, if it has ``inputs`` and ``target``.
+        score_fn: As for ``describe_splits``.
         split: The name of the split.
-        groups: By name: ``"label"``, a key of mapping samples, an attribute or column of the data set, an array, or a
-            mapping from split to array.
+        groups: As for ``describe_splits``.
         units: int[n], written through.
 
     Raises:
         ArgumentError: A group cannot be found.
         UnsupportedDataError: Labels cannot be found and the score function needs them.
     """
+    wanted = groups or {}
+    examples, columns = _read(loader, score_fn, split=split, keys=sample_keys(wanted))
+    divided = resolve(wanted, {split: columns})
+    return replace(examples, groups={name: own[split] for name, own in divided.items() if split in own}, units=units)
+
+
+def _read(loader: DataLoader[Any], score_fn: ScoreFunction, *, split: str, keys: set[str]) -> tuple[Examples, Columns]:
+    """The examples of a split, and where the values of its groups are found."""
     dataset: Any = loader.dataset
     n_examples = len(dataset)
-    wanted_keys = {key for key in (groups or {}).values() if isinstance(key, str) and key != "label"}
     targets: list[npt.NDArray[Any] | None] = []
     previews: list[npt.NDArray[Any] | None] = []
-    columns: dict[str, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     for batch in loader:
         targets.append(_targets(batch, score_fn))
         previews.append(_previews(batch, score_fn))
-        for key in wanted_keys & set(batch if isinstance(batch, Mapping) else ()):
-            columns.setdefault(key, []).extend(batch[key])
+        for key in keys & set(batch if isinstance(batch, Mapping) else ()):
+            found.setdefault(key, []).extend(batch[key])
     known = [part for part in targets if part is not None]
     complete = len(known) == len(targets) > 0
     n_found = sum(map(len, known))
@@ -121,14 +166,13 @@ def describe_examples(
             "sample"
         )
     labels = _class_numbers(known) if complete else None
-    return Examples(
+    examples = Examples(
         n_examples,
         labels,
-        {name: _group(name, key, split, dataset, labels, columns) for name, key in (groups or {}).items()},
-        units,
-        np.concatenate(previews) if _alike(previews) else None,  # type: ignore[arg-type]
-        fingerprint(dataset, known if complete else None, split=split),
+        previews=np.concatenate(previews) if _alike(previews) else None,  # type: ignore[arg-type]
+        fingerprint=fingerprint(dataset, known if complete else None, split=split),
     )
+    return examples, Columns(dataset, n_examples, labels, found)
 
 
 def fingerprint(dataset: Any, targets: Sequence[npt.NDArray[Any]] | None, *, split: str) -> dict[str, Any]:
@@ -171,6 +215,17 @@ def label_digest(*targets: npt.NDArray[Any]) -> str:
     return content.hexdigest()[:16]
 
 
+def _warn_of_one_group(name: str, divided: Sequence[Grouping]) -> None:
+    seen = {part.names[code] for part in divided for code in np.unique(part.codes)}
+    if len(seen) == 1:
+        warnings.warn(
+            f"groups[{name!r}]: every example of every split is in one group, {seen.pop()!r}, which says what the "
+            "figures over all examples say; name a column that has several values, or leave it out",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _targets(batch: Any, score_fn: ScoreFunction) -> npt.NDArray[Any] | None:
     """The targets of a batch, [B] or [B, K], int64 where all are whole numbers; None where none are known or needed."""
     try:
@@ -192,27 +247,6 @@ def _class_numbers(targets: list[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
     if all(part.ndim == 1 and part.dtype.kind == "i" for part in targets):
         return np.concatenate(targets)
     return np.full(sum(map(len, targets)), -1, dtype=np.int64)
-
-
-def _group(
-    name: str, key: Any, split: str, dataset: Any, labels: npt.NDArray[np.int64] | None, columns: dict[str, list[Any]]
-) -> Grouping:
-    n_examples = len(dataset)
-    values: Any = key
-    if isinstance(key, Mapping):
-        if split not in key:
-            raise ArgumentError(
-                f"groups[{name!r}] has no values for split {split!r}; it has {', '.join(map(str, key))}"
-            )
-        values = key[split]
-    elif isinstance(key, str):
-        values = labels if key == "label" else columns.get(key, column_of(dataset, key))
-        if values is None:
-            raise ArgumentError(
-                f"groups[{name!r}]={key!r}: split {split!r} has no such key in its samples and no such attribute or "
-                f"column in its data set ({type(dataset).__name__}); pass an array per split: {{'train': [...], ...}}"
-            )
-    return grouping(values, name=name, n_examples=n_examples, split=split)
 
 
 def _previews(batch: Any, score_fn: ScoreFunction) -> npt.NDArray[Any] | None:

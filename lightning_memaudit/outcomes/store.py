@@ -205,6 +205,14 @@ class OutcomeStore:
             MismatchError: The arm was made by another treatment.
         """
         self.storage.create(f"outcomes/{arm.name}/{_ARM}", arm.to_json())
+        self.check_arm(arm)
+
+    def check_arm(self, arm: Arm) -> None:
+        """Refuse an arm whose name belongs to another treatment.
+
+        Raises:
+            MismatchError: The arm was made by another treatment.
+        """
         recorded = self.arm(arm.name)
         if recorded is not None:
             recorded.check(arm, url=self.url)

@@ -26,7 +26,7 @@ _COLUMNS = 10
 
 def figure_names(results: Mapping[str, Any], examples: Examples) -> list[str]:
     """The files that ``figures`` gives."""
-    return list(_drawings(results, examples))
+    return [name for names in _drawings(results, examples) for name in names]
 
 
 def figures(results: Mapping[str, Any], examples: Examples) -> dict[str, bytes]:
@@ -36,7 +36,11 @@ def figures(results: Mapping[str, Any], examples: Examples) -> dict[str, bytes]:
         results: The sections that were computed, by name.
         examples: The training examples.
     """
-    return {name: _file(draw(), name) for name, draw in _drawings(results, examples).items()}
+    pictures: dict[str, bytes] = {}
+    for names, draw in _drawings(results, examples).items():
+        figure = draw()
+        pictures |= {name: _file(figure, name) for name in names}
+    return pictures
 
 
 def impact_figure(impact: ImpactResult, arm: str) -> Figure:
@@ -67,18 +71,18 @@ def contact_sheet(memorization: MemorizationResult, examples: Examples) -> Figur
     return figure
 
 
-def _drawings(results: Mapping[str, Any], examples: Examples) -> dict[str, Callable[[], Figure]]:
-    """What draws each file."""
-    drawings: dict[str, Callable[[], Figure]] = {}
+def _drawings(results: Mapping[str, Any], examples: Examples) -> dict[tuple[str, ...], Callable[[], Figure]]:
+    """What draws each picture, by the files that it goes to."""
+    drawings: dict[tuple[str, ...], Callable[[], Figure]] = {}
     if "memorization" in results:
         memorization: MemorizationResult = results["memorization"]
-        drawings["memorization.png"] = lambda: memorization.plot().get_figure()  # type: ignore[assignment, return-value]
+        drawings["memorization.png",] = lambda: memorization.plot().get_figure()  # type: ignore[assignment, return-value]
         if examples.previews is not None and examples.previews.dtype == np.uint8:
-            drawings["top.png"] = partial(contact_sheet, memorization, examples)
+            drawings["top.png",] = partial(contact_sheet, memorization, examples)
     if "impact" in results:
         impact: ImpactResult = results["impact"]
         for arm in impact.arms:
-            drawings |= {f"impact_{arm}.{kind}": partial(impact_figure, impact, arm) for kind in ("png", "svg")}
+            drawings[f"impact_{arm}.png", f"impact_{arm}.svg"] = partial(impact_figure, impact, arm)
     return drawings
 
 

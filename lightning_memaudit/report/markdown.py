@@ -12,6 +12,7 @@ __all__ = ["render_markdown", "render_summary"]
 _BAR = "█"
 _BAR_WIDTH = 40
 _LONGEST_NAME = 80
+_PRACTICAL = 1000  # times as many examples and models
 
 
 def render_markdown(content: dict[str, Any]) -> str:
@@ -49,6 +50,8 @@ def _environment() -> Environment:
         "number": number,
         "percent": percent,
         "points": points,
+        "p_value": p_value,
+        "span": span,
         "text": plain_text,
         "whole": whole,
     }
@@ -91,6 +94,27 @@ def points(value: float | None, digits: int = 1) -> str:
     return text.replace("-", "−") if float(text) else text[1:]
 
 
+def span(ends: list[float | None], digits: int = 1) -> str:
+    """An interval in signed percentage points; "–" where it has no ends.
+
+    Example:
+        >>> span([-0.01, 0.2]), span([None, None])
+        ('−1.0 to +20.0', '–')
+    """
+    low, high = ends
+    return "–" if low is None or high is None else f"{points(low, digits)} to {points(high, digits)}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value; "–" for null.
+
+    Example:
+        >>> p_value(0.03), p_value(1e-9)
+        ('0.0300', '< 0.0001')
+    """
+    return "< 0.0001" if value is not None and value < 0.0001 else number(value, 4)
+
+
 def decides(row: dict[str, Any]) -> str:
     """A verdict, and for an undecided one the number of examples or models that would decide it.
 
@@ -105,9 +129,9 @@ def decides(row: dict[str, Any]) -> str:
         for key, noun in (("n_needed", "example"), ("models_needed", "model"))
         if row[key] is not None
     ]
-    if not ways and row["factor_needed"] is not None:
+    if not ways and row["factor_needed"] is not None and row["factor_needed"] <= _PRACTICAL:
         ways = [f"{row['factor_needed']:.1f} times as many of both"]
-    return f"undecided: {' or '.join(ways)} would do" if ways else "undecided: no number would do"
+    return f"undecided: {' or '.join(ways)} would do" if ways else "undecided: no practical number would do"
 
 
 def extremes(rows: list[dict[str, Any]], key: str, most: int = 20) -> list[dict[str, Any]]:
@@ -147,19 +171,22 @@ def plain_name(value: object) -> str:
         'a\\|b &lt;script&gt;'
     """
     text = " ".join(str(value).split())
-    return plain_text(text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…")
+    return _escaped(text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…", r"([\\`*_{}\[\]()#+!|~])")
 
 
 def plain_text(value: object) -> str:
-    r"""A sentence as one line of Markdown in which nothing is markup.
+    r"""A sentence as one line of Markdown, nothing of which is markup.
 
     Example:
-        >>> plain_text("a_b *c*")
-        'a\\_b \\*c\\*'
+        >>> plain_text("a_b (c)")
+        'a\\_b (c)'
     """
-    text = " ".join(str(value).split())
+    return _escaped(" ".join(str(value).split()), r"([\\`*_\[\]|~])")
+
+
+def _escaped(text: str, markup: str) -> str:
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text)
+    return re.sub(markup, r"\\\1", text)
 
 
 def method(name: str) -> str:

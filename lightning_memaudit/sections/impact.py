@@ -127,7 +127,13 @@ def impact_section(store: OutcomeStore) -> ImpactResult:
     link = _Link.of(reader, names, split, divided)
     summary = {
         "level": LEVEL,
-        "split": {"name": split, "kind": kind, "n": store.examples(split).n_examples, "not_used": others},
+        "split": {
+            "name": split,
+            "kind": kind,
+            "judged_by": "models without the example" if split == "train" else "all models",
+            "n": store.examples(split).n_examples,
+            "not_used": others,
+        },
         "groupings": list(divided),
         "influence_mass": link.influence.summary if link.influence else link.reason,
         "arms": {name: _describe_arm(reader, name, split, arms, divided, link) for name in names},

@@ -204,7 +204,7 @@ def choose_split(splits: Sequence[str]) -> tuple[str, str]:
         for split in splits:
             if split.startswith(prefix):
                 return split, kind
-    return "train", "training, models without the example only"
+    return "train", "training"
 
 
 def is_treated(arm: str) -> bool:

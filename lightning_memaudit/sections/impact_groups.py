@@ -36,6 +36,7 @@ LEVEL = 0.95
 LABEL = "label"
 _POWER = 0.8
 _LONGEST_NAME = 60
+_PRACTICAL = 1000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,7 +209,9 @@ def who_pays(
         sentence = f"{arm.name}: {who} pays most: {numbers}; {tail}."
         return found(decided=True, stands_corrected=holds, factor_needed=1.0, sentence=sentence, **fields)
     factor = _factor(row)
-    more = f"about {factor:.1f} times as many examples and models would" if np.isfinite(factor) else "no number would"
+    more = "no practical number of examples and models would"
+    if factor <= _PRACTICAL:
+        more = f"about {factor:.1f} times as many examples and models would"
     sentence = (
         f"{arm.name}: who pays cannot be said: no group's excess drop has an interval above 0. The largest is that of "
         f"{who}: {numbers}; {more} decide it."

@@ -108,7 +108,7 @@ def find_influence_mass(
     }
     if not rate <= _MOST_FALSE:
         reason = (
-            f"an estimated {100 * rate:.0f} % of the {len(pairs.influence)} pairs with influence ≥ {_INFLUENTIAL} would "
+            f"an estimated {100 * rate:.0f} % of {len(pairs.influence)} pairs with influence ≥ {_INFLUENTIAL} would "
             f"be there with no influence at all at {n_free} models; {needed} baseline models in all would tell such an "
             "influence from chance"
         )

@@ -34,8 +34,8 @@ __all__ = ["LEAST_FREE", "describe_link", "free_models"]
 
 LEAST_FREE = 4  # fewer models say next to nothing of memorization
 _WEAK = 10.0  # the usual bar of the first stage
-_LARGE = 5_000_000  # cells of the baseline beyond which fewer splits are averaged
-_SPLITS = (10, 3)
+_LARGE = 4_000_000  # cells of the baseline beyond which fewer splits are averaged
+_SPLITS = (10, 4)
 
 
 def free_models(baseline: Outcomes, used: Collection[int]) -> BoolArray:
@@ -85,8 +85,8 @@ def _slope(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[A
             n_splits=_SPLITS[correct.size > _LARGE],
             level=LEVEL,
         )
-    except ArgumentError as too_few:
-        return unavailable(f"three disjoint sets of models are needed: {too_few}")
+    except ArgumentError:
+        return unavailable(_too_few(baseline, treated))
     known: dict[str, Any] = {
         "slope": line.slope,
         "low": line.low,
@@ -121,6 +121,15 @@ def _slope(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[A
     return found(**known)
 
 
+def _too_few(baseline: Outcomes, treated: npt.NDArray[Any]) -> str:
+    units = "baseline models" if baseline.blocks is None else "pairs of baseline models"
+    n_units = len(baseline.mask) if baseline.blocks is None else len(np.unique(baseline.blocks))
+    return (
+        f"memorization and drops must come from different models, and there are {n_units} {units} and {len(treated)} "
+        f"treated models; at least 6 {units} would do, with 2 of them treated and 4 not, or with 6 treated"
+    )
+
+
 def _factor(line: MemorizationSlope) -> float:
     """How many times as many models would bring the first stage over its bar and the interval off 0."""
     strength = _WEAK / line.first_stage_f if line.first_stage_f > 0 else float("inf")
@@ -132,8 +141,8 @@ def _factor(line: MemorizationSlope) -> float:
 def _bins(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray) -> dict[str, Any]:
     try:
         table = drop_by_memorization(correct, baseline.mask, treated, pairs=rows, blocks=baseline.blocks, level=LEVEL)
-    except ArgumentError as too_few:
-        return unavailable(f"bins and drops come from different models: {too_few}")
+    except ArgumentError:
+        return unavailable(_too_few(baseline, treated))
     return found(
         condition=table.condition,
         n_unscored=table.n_unscored,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["height_of", "plot_groups", "plot_memorization"]
 
 _MOST_ROWS = 40
-_COLOURS = {"costs": "#d6453d", "gains": "#2b8a3e", "undecided": "#6c7a89"}
+_COLOURS = {"costs": "#d6453d", "gains": "#2b8a3e", "undecided": "#6c7a89"}  # by verdict
 _LONGEST_NAME = 40
 
 
@@ -86,12 +86,16 @@ def _shown(entry: Mapping[str, Any]) -> tuple[list[tuple[str, dict[str, Any]]], 
 
 def _draw(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     ax.axvline(0, color="#bbbbbb", linewidth=1)
-    for position, row in enumerate(rows):
-        ends = [100 * row[key] for key in ("low", "high") if row[key] is not None]
-        colour = _COLOURS.get(row["verdict"], "#6c7a89")
-        if len(ends) == 2:
-            ax.plot(ends, [position, position], color=colour, linewidth=2, solid_capstyle="butt")
-        ax.plot(100 * row["drop"], position, "o", color=colour, markersize=4)
+    colours = [_COLOURS[row["verdict"]] for row in rows]
+    spans = [
+        (position, 100 * row["low"], 100 * row["high"], colour)
+        for position, (row, colour) in enumerate(zip(rows, colours, strict=True))
+        if row["low"] is not None and row["high"] is not None
+    ]
+    if spans:
+        places, lows, highs, shades = zip(*spans, strict=True)
+        ax.hlines(places, lows, highs, colors=shades, linewidth=2)
+    ax.scatter([100 * row["drop"] for row in rows], range(len(rows)), color=colours, s=18, zorder=3)
 
 
 def _short(name: str) -> str:

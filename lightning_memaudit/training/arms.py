@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, REBUILT, Arm, check_arm_name
 from lightning_memaudit.outcomes.identity import canonical
-from lightning_memaudit.training.task import Length, probe
+from lightning_memaudit.training.task import Length, first_model, probe
 from lightning_memaudit.treatments.base import Regime, Treatment
 from lightning_memaudit.treatments.baseline import Baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.executors import Executor
     from lightning_memaudit.training.task import Population
 
-__all__ = ["Arms", "checked_treatments", "with_kept_weights"]
+__all__ = ["Arms", "ReadyArm", "checked_treatments", "regime_of", "with_kept_weights"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadyArm:
+    """An arm that was tried on one batch and is on record.
+
+    Attributes:
+        name: Its name.
+        treatment: What is done to its models.
+        population: Of its models.
+        baseline: Population of the models that it is compared with, on the same data.
+        plan: The subset plan.
+    """
+
+    name: str
+    treatment: Treatment
+    population: Population
+    baseline: Population
+    plan: SubsetPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,75 +66,79 @@ class Arms:
         """What stands before the names of the arms."""
         return FULL if self.on_full_data else ""
 
-    def train(
-        self, population: Population, plan: SubsetPlan, store: OutcomeStore, executor: Executor, *, notes: Sequence[str]
-    ) -> Generator[tuple[str, int]]:
-        """Train what the store lacks; yields arm and number of each model that is stored.
+    def prepare(
+        self, population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str]
+    ) -> tuple[ReadyArm, ...]:
+        """Take one batch through each arm that lacks models: what cannot be done is said before anything is trained.
 
         Args:
             population: Of the baseline, probed.
             plan: The subset plan.
             store: Where shards go.
+            notes: For the manifest.
+
+        Raises:
+            ConfigurationError: A treatment does not go with the module or the Trainer.
+            MismatchError: The store has an arm of that name and another treatment.
+        """
+        if not self.treatments or not self.model_ids:
+            return ()
+        treatments: tuple[Treatment, ...] = self.treatments
+        if self.on_full_data:
+            treatments = (Baseline(), *treatments)
+            plan, population = plan.complete(), population.of_arm(arm=FULL + BASELINE)
+            probe(population, plan, store, notes=notes)
+        regime = regime_of(plan, population.length)
+        return tuple(self._ready(treatment, regime, population, plan, store, notes) for treatment in treatments)
+
+    def train(
+        self, ready: Sequence[ReadyArm], store: OutcomeStore, executor: Executor, *, notes: Sequence[str]
+    ) -> Generator[tuple[str, int]]:
+        """Train what the store lacks; yields arm and number of each model that is stored.
+
+        Args:
+            ready: What ``prepare`` gave.
+            store: Where shards go.
             executor: Trains the models of one arm.
             notes: For the manifest.
         """
-        plan = plan.complete() if self.on_full_data else plan
-        if self.on_full_data:
-            population = population.of_arm(arm=FULL + BASELINE)
-            probe(population, plan, store)
-        regime = regime_of(plan, population.length, self.model_ids)
-        for treatment in [Baseline(), *self.treatments] if self.on_full_data else self.treatments:
-            name = self.prefix + treatment.name
-            described = canonical(treatment)
-            store.open_arm(
-                Arm(
-                    name,
-                    described if isinstance(described, dict) else {"class": described},
-                    treatment.trains,
-                    asdict(regime),
-                    treatment.privacy(regime),
-                )
-            )
-            missing = store.missing(self.model_ids, name)
-            changes = {"treatment": treatment, "arm": name, "regime": regime}
-            if not treatment.starts_trained:
-                kept = to_keep(store, self) if treatment.name == BASELINE else frozenset()
-                yield from self._run(
-                    population.of_arm(**changes, keep_weights=kept), plan, missing, store, executor, notes
-                )
+        for arm in ready:
+            missing = store.missing(self.model_ids, arm.name)
+            if not arm.treatment.starts_trained:
+                kept = to_keep(store, self) if arm.treatment.name == BASELINE else frozenset()
+                yield from _run(arm.population.of_arm(keep_weights=kept), arm.plan, missing, store, executor, notes)
                 continue
-            yield from self._rebuild(population, plan, missing, store, executor, notes)
-            for base in (BASELINE, REBUILT):
-                base = self.prefix + base
+            yield from self._rebuild(arm, missing, store, executor, notes)
+            for base in (self.prefix + BASELINE, self.prefix + REBUILT):
                 ids = [k for k in missing if _base_of(store, k, self.prefix) == base]
-                arm = population.of_arm(**changes, made_from=base)
-                yield from self._run(arm, plan, ids, store, executor, notes)
+                yield from _run(arm.population.of_arm(made_from=base), arm.plan, ids, store, executor, notes)
         self._forget_weights(store)
 
-    def _run(
+    def _ready(
         self,
-        population: Population,
+        treatment: Treatment,
+        regime: Regime,
+        baseline: Population,
         plan: SubsetPlan,
-        model_ids: Sequence[int],
         store: OutcomeStore,
-        executor: Executor,
         notes: Sequence[str],
-    ) -> Generator[tuple[str, int]]:
-        if not model_ids:
-            return
-        if not population.recipe.made_from:
-            probe(population, plan, store)  # what a treatment cannot do is said before hours of training
-        for model_id in executor(population, plan, list(model_ids), store, notes=notes):
-            yield population.recipe.arm, model_id
+    ) -> ReadyArm:
+        name = self.prefix + treatment.name
+        population = baseline.of_arm(treatment=treatment, arm=name, regime=regime)
+        if treatment.starts_trained:
+            population = population.of_arm(made_from=self.prefix + BASELINE)
+        arm = Arm(name, _described(treatment), treatment.trains, asdict(regime), canonical(treatment.privacy(regime)))
+        store.check_arm(arm)
+        if store.missing(self.model_ids, name):
+            kept = frozenset({first_model(plan)} if treatment.starts_trained else ())
+            rehearsed = population.of_arm(keep_weights=kept)
+            probe(rehearsed, plan, store, notes=notes)
+            population.validate, population.length = rehearsed.validate, rehearsed.length
+        store.open_arm(arm)
+        return ReadyArm(name, treatment, population, baseline, plan)
 
     def _rebuild(
-        self,
-        population: Population,
-        plan: SubsetPlan,
-        model_ids: Sequence[int],
-        store: OutcomeStore,
-        executor: Executor,
-        notes: Sequence[str],
+        self, arm: ReadyArm, model_ids: Sequence[int], store: OutcomeStore, executor: Executor, notes: Sequence[str]
     ) -> Generator[tuple[str, int]]:
         """Train those baseline models again whose weights were not kept."""
         gone = [k for k in model_ids if _base_of(store, k, self.prefix) is None]
@@ -121,8 +147,8 @@ class Arms:
             store.open_arm(Arm(name, {"class": "baseline models, trained again from their seeds"}, trains=True))
         for model_id in gone:
             store.remove(model_id, name)  # a shard without weights is of an earlier run
-        rebuilt = population.of_arm(arm=name, keep_weights=frozenset(gone))
-        yield from self._run(rebuilt, plan, gone, store, executor, notes)
+        rebuilt = arm.baseline.of_arm(arm=name, keep_weights=frozenset(gone))
+        yield from _run(rebuilt, arm.plan, gone, store, executor, notes)
 
     def _forget_weights(self, store: OutcomeStore) -> None:
         for base in () if self.keep_weights else (BASELINE, REBUILT):
@@ -152,8 +178,12 @@ def to_keep(store: OutcomeStore, arms: Arms) -> frozenset[int]:
     return frozenset(k for k in arms.model_ids if arms.keep_weights or any(not store.has(k, name) for name in names))
 
 
-def regime_of(plan: SubsetPlan, length: Length, model_ids: Sequence[int]) -> Regime:
-    """How baseline models are trained.
+def regime_of(plan: SubsetPlan, length: Length) -> Regime:
+    """How baseline models are trained: by the plan, so that it is the same for all of them and in every shard.
+
+    Args:
+        plan: The subset plan.
+        length: Of the training of a baseline model.
 
     Raises:
         ConfigurationError: Training has no fixed length.
@@ -163,10 +193,8 @@ def regime_of(plan: SubsetPlan, length: Length, model_ids: Sequence[int]) -> Reg
             "treatments: how private a model is depends on its number of steps, and training has no fixed length here; "
             "set max_epochs, and use data with a length"
         )
-    sizes = [int(plan.mask(k).sum()) for k in model_ids]
-    n_examples = sizes[0] if len(set(sizes)) == 1 else round(plan.subset_fraction * plan.n_examples)
     epochs = -(-length.batches // length.batches_per_epoch)
-    return Regime(n_examples, length.batches_per_epoch, epochs)
+    return Regime(_expected_size(plan), length.batches_per_epoch, epochs, length.max_steps)
 
 
 def checked_treatments(treatments: Any) -> tuple[Treatment, ...]:
@@ -175,7 +203,8 @@ def checked_treatments(treatments: Any) -> tuple[Treatment, ...]:
     Raises:
         ArgumentError: Something else, a name that is taken or given twice.
     """
-    given = (treatments,) if isinstance(treatments, str | Treatment) else tuple(treatments)
+    alone = isinstance(treatments, Treatment) or not isinstance(treatments, Iterable) or isinstance(treatments, str)
+    given = (treatments,) if alone else tuple(treatments)
     for treatment in given:
         if isinstance(treatment, type) or not isinstance(treatment, Treatment):
             raise ArgumentError(
@@ -183,12 +212,42 @@ def checked_treatments(treatments: Any) -> tuple[Treatment, ...]:
                 "your own derived from treatments.Treatment"
             )
     kept = tuple(treatment for treatment in given if not isinstance(treatment, Baseline))
-    names = [treatment.name for treatment in kept]
+    names: list[Any] = [getattr(treatment, "name", None) for treatment in kept]
     for name in names:
         check_arm_name(name)
         if names.count(name) > 1:
             raise ArgumentError(f"treatments: two are named {name!r}; give one of them another name=")
     return kept
+
+
+def _run(
+    population: Population,
+    plan: SubsetPlan,
+    model_ids: Sequence[int],
+    store: OutcomeStore,
+    executor: Executor,
+    notes: Sequence[str],
+) -> Generator[tuple[str, int]]:
+    for model_id in executor(population, plan, list(model_ids), store, notes=notes) if model_ids else ():
+        yield population.recipe.arm, model_id
+
+
+def _described(treatment: Treatment) -> dict[str, Any]:
+    """Class and arguments; of a class that is no dataclass, what its instance holds."""
+    described = canonical(treatment)
+    if not isinstance(described, dict):
+        described = {"class": described, **canonical(getattr(treatment, "__dict__", {}))}
+    return {**described, "name": treatment.name}
+
+
+def _expected_size(plan: SubsetPlan) -> int:
+    """Examples that a model trains on, on average where subsets differ in size."""
+    if plan.has_constant_size:
+        return int(plan.mask(0).sum())
+    if plan.canaries is not None:
+        units = np.arange(plan.n_examples) if plan.units is None else plan.units
+        return plan.n_examples - round(int(np.isin(units, units[plan.canaries]).sum()) / 2)
+    return round(plan.subset_fraction * plan.n_examples)
 
 
 def _base_of(store: OutcomeStore, model_id: int, prefix: str) -> str | None:

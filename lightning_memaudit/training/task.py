@@ -23,7 +23,7 @@ from lightning_memaudit.data.randomness import preserved_randomness, seeded
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ConfigurationError, MemauditError, MissingDataError, TrainingError
 from lightning_memaudit.outcomes.arms import BASELINE
-from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
+from lightning_memaudit.outcomes.examples import Examples, Groups, describe_splits
 from lightning_memaudit.outcomes.identity import fixed_weights_digest
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.training.factories import as_given
@@ -101,10 +101,12 @@ class Length:
     Attributes:
         batches: In all; None where training has no end of its own.
         batches_per_epoch: In an epoch; None where it has no fixed number.
+        max_steps: Optimizer steps at which training ends, whatever the epochs; None where there is no such limit.
     """
 
     batches: int | None
     batches_per_epoch: int | None
+    max_steps: int | None = None
 
 
 @dataclass(slots=True)
@@ -146,16 +148,13 @@ class Population:
     def examples(self, units: npt.NDArray[np.int64] | None = None) -> Mapping[str, Examples]:
         """The examples of every split, read once."""
         if not self._examples:
-            score_fn = find_score_function(self.recipe.score_fn)
-            for split, loader in self.source.scoring_loaders(self.recipe.splits).items():
-                with seeded(self.seed):
-                    self._examples[split] = describe_examples(
-                        loader,
-                        score_fn,
-                        split=split,
-                        groups=self.recipe.groups,
-                        units=units if split == "train" else None,
-                    )
+            self._examples |= describe_splits(
+                self.source.scoring_loaders(self.recipe.splits),
+                find_score_function(self.recipe.score_fn),
+                seed=self.seed,
+                groups=self.recipe.groups,
+                units=units,
+            )
         return self._examples
 
     def as_given(self) -> Recipe:
@@ -171,6 +170,8 @@ class Population:
         twin = copy.copy(self)
         twin.recipe, twin._given = replace(self.recipe, **changes), replace(self._given, **changes)
         twin.decision = None
+        if {"splits", "groups"} & set(changes):
+            twin._examples = {}
         return twin
 
     def _fixed_weights(self) -> str:
@@ -205,7 +206,11 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
         trainer = fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder)], validate=True)
     per_epoch = trainer.num_training_batches
     population.validate = _monitors_validation(trainer)
-    population.length = Length(_planned_batches(trainer), None if per_epoch == float("inf") else int(per_epoch))
+    population.length = Length(
+        _planned_batches(trainer),
+        None if per_epoch == float("inf") else int(per_epoch),
+        trainer.max_steps if trainer.max_steps >= 0 else None,
+    )
     return population.length
 
 
@@ -352,10 +357,14 @@ def _trainer(recipe: Recipe, callbacks: list[Callback], *, validate: bool) -> Tr
     if recipe.regime is None:
         return recipe.trainer.make(extra=callbacks, validate=validate)
     changes = dict(recipe.treatment.trainer_arguments(recipe.regime))
-    own = [*recipe.treatment.callbacks(recipe.regime), *callbacks]
-    trainer = recipe.trainer.make(extra=own, validate=validate, changes=changes)
-    if recipe.made_from and not recipe.treatment.trains:  # what the user's callbacks do was done to the trained model
-        trainer.callbacks = [c for c in trainer.callbacks if c in own or isinstance(c, PASSIVE_CALLBACKS)]  # type: ignore[attr-defined]
+    treating = list(recipe.treatment.callbacks(recipe.regime))
+    trainer = recipe.trainer.make(extra=[*treating, *callbacks], validate=validate, changes=changes)
+    if recipe.made_from:
+        first = [*(callback for callback in callbacks if isinstance(callback, TrainedWeights)), *treating]
+        rest = [callback for callback in trainer.callbacks if callback not in first]  # type: ignore[attr-defined]
+        if not recipe.treatment.trains:  # what the user's callbacks do was done to the trained model
+            rest = [callback for callback in rest if callback in callbacks or isinstance(callback, PASSIVE_CALLBACKS)]
+        trainer.callbacks = [*first, *rest]  # type: ignore[attr-defined]
     return trainer
 
 

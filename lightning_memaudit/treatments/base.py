@@ -21,11 +21,13 @@ class Regime:
         n_examples: Examples that a model trains on, by the plan.
         steps_per_epoch: Optimizer steps in an epoch.
         max_epochs: Epochs.
+        max_steps: Optimizer steps at which training ends, whatever the epochs; None where there is no such limit.
     """
 
     n_examples: int
     steps_per_epoch: int
     max_epochs: int
+    max_steps: int | None = None
 
 
 @runtime_checkable

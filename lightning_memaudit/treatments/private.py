@@ -170,10 +170,11 @@ class ClipOnly(Treatment):
 
 
 def _mechanism(regime: Regime, max_epochs: int | None) -> dict[str, Any]:
+    steps = regime.steps_per_epoch * (max_epochs or regime.max_epochs)
     return {
         "sample_rate": min(1.0, 1 / regime.steps_per_epoch),
         "expected_batch_size": regime.n_examples / regime.steps_per_epoch,
-        "steps": regime.steps_per_epoch * (max_epochs or regime.max_epochs),
+        "steps": steps if regime.max_steps is None else min(steps, regime.max_steps),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from lightning_memaudit.outcomes.manifest import Identity, Manifest
 from lightning_memaudit.outcomes.scoring import SplitScores
 from lightning_memaudit.outcomes.shard import Shard
 from lightning_memaudit.outcomes.store import OutcomeStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass

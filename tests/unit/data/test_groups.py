@@ -1,198 +1,279 @@
-"""Groups from labels, attributes and columns, and the group of missing values."""
+"""What ``groups=`` takes is resolved over all splits: one list of names, and groupings made of others."""
 
 from __future__ import annotations
 
-import datetime
-import decimal
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, random_split
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
 
-from lightning_memaudit.data.groups import MISSING, column_of, grouping
+from lightning_memaudit.data.groups import (
+    MISSING,
+    Columns,
+    Frequency,
+    Grouping,
+    Intersection,
+    by_memorization,
+    resolve,
+    sample_keys,
+)
 from lightning_memaudit.exceptions import ArgumentError
 
 
-@pytest.mark.parametrize(
-    ("values", "codes", "names"),
-    [
-        ([2, 0, 2], [1, 0, 1], ("0", "2")),
-        ([10, 9, 100], [1, 0, 2], ("9", "10", "100")),
-        ([True, False, True], [1, 0, 1], ("False", "True")),
-        (["b", "a", "b"], [1, 0, 1], ("a", "b")),
-        (("b", "a", "b"), [1, 0, 1], ("a", "b")),
-        ([0.5, 0.25, 0.5], [1, 0, 1], ("0.25", "0.5")),
-        ([2.0, 1.0, np.nan], [1, 0, 2], ("1", "2", MISSING)),
-        ([None, "x", ""], [1, 0, 1], ("x", MISSING)),
-        ([None, float("nan"), pd.NA], [0, 0, 0], (MISSING,)),
-        ([pd.NaT, decimal.Decimal("nan"), np.float32("nan")], [0, 0, 0], (MISSING,)),
-        ([3, "3x", None], [0, 1, 2], ("3", "3x", MISSING)),
-        ([float("inf"), 0, 1], [2, 0, 1], ("0", "1", "inf")),
-        (np.array([3, 1, 3], dtype=np.uint8), [1, 0, 1], ("1", "3")),
-        (np.array(["b", "a", "b"]), [1, 0, 1], ("a", "b")),
-        (np.array([True, False, True]), [1, 0, 1], ("False", "True")),
-        (np.array(["NaT", "2020-01-01", "2020-01-01"], dtype="datetime64[D]"), [1, 0, 0], ("2020-01-01", MISSING)),
-        (
-            [datetime.date(2021, 1, 2), None, datetime.date(2020, 1, 2)],
-            [1, 2, 0],
-            ("2020-01-02", "2021-01-02", MISSING),
-        ),
-        (torch.tensor([3, 1, 3]), [1, 0, 1], ("1", "3")),
-        (torch.tensor([1.0, float("nan"), 2.0], requires_grad=True), [0, 2, 1], ("1", "2", MISSING)),
-        (torch.tensor([1.0, 2.0, 1.0], dtype=torch.bfloat16), [0, 1, 0], ("1", "2")),
-        (torch.tensor([True, False, True]), [1, 0, 1], ("False", "True")),
-        ([torch.tensor(3), torch.tensor(1), torch.tensor(3)], [1, 0, 1], ("1", "3")),
-        ([np.int64(3), np.int64(1), 3], [1, 0, 1], ("1", "3")),
-        (pd.Series(["b", None, "a"], index=[7, 8, 9]), [1, 2, 0], ("a", "b", MISSING)),
-        (pd.Series([2, None, 1], dtype="Int64"), [1, 2, 0], ("1", "2", MISSING)),
-        (pd.Series(["b", None, "a"], dtype="category"), [1, 2, 0], ("a", "b", MISSING)),
-        (pd.Series(["b", None, "a"], dtype="string"), [1, 2, 0], ("a", "b", MISSING)),
-        (pd.Categorical(["b", "a", "b"]), [1, 0, 1], ("a", "b")),
-        (range(3), [0, 1, 2], ("0", "1", "2")),
-    ],
-)
-def test_values_are_numbered(values, codes, names) -> None:
-    found = grouping(values, name="g", n_examples=3)
-    assert found.codes.tolist() == codes
-    assert found.codes.dtype == np.int64
-    assert found.names == names
+def split(labels=None, keys=None, n=None, **attributes) -> Columns:
+    known = [part for part in (labels, *(keys or {}).values(), *attributes.values()) if part is not None]
+    size = len(known[0]) if n is None else n
+    dataset = TensorDataset(torch.zeros(size, 1))
+    for name, values in attributes.items():
+        setattr(dataset, name, values)
+    return Columns(dataset, size, None if labels is None else np.array(labels), keys or {})
+
+
+def named(divided: dict[str, Grouping]) -> dict[str, list[str]]:
+    return {split: [part.names[code] for code in part.codes] for split, part in divided.items()}
+
+
+def people() -> dict[str, Columns]:
+    return {
+        "train": split([0, 1, 0, 1], race=["Black", "White", "White", None], sex=["F", "F", "M", "M"]),
+        "val": split([1], race=["White"], sex=["F"]),
+        "test": split([0, 1], race=["Black", "Other"], sex=["M", "F"]),
+    }
+
+
+def test_a_name_has_one_code_in_all_splits() -> None:
+    groups = {"race": "race", "digit": "label", "given": {"train": [9, 10, 9, 9], "val": [100], "test": [2, 10]}}
+    found = resolve(groups, people())
+    assert {part.names for part in found["race"].values()} == {("Black", "Other", "White", MISSING)}
+    assert [part.codes.tolist() for part in found["race"].values()] == [[0, 2, 2, 3], [2], [0, 1]]
+    assert {part.names for part in found["given"].values()} == {("2", "9", "10", "100")}
+    assert named(found["digit"]) == {"train": ["0", "1", "0", "1"], "val": ["1"], "test": ["0", "1"]}
+    assert found["race"]["val"].codes.dtype == np.int64
+
+
+def test_a_column_may_be_read_as_integers_in_one_split_and_as_floats_in_another() -> None:
+    found = resolve({"site": "site"}, {"train": split(site=[1.0, float("nan")]), "test": split(site=[1, 2])})
+    assert named(found["site"]) == {"train": ["1", MISSING], "test": ["1", "2"]}
+
+
+def test_combinations_of_all_splits_are_listed_and_no_others() -> None:
+    found = resolve({"both": Intersection("race", "sex"), "three": Intersection("race", "sex", "label")}, people())
+    names = ("Black × F", "Black × M", "Other × F", "White × F", "White × M", f"{MISSING} × M")
+    assert {part.names for part in found["both"].values()} == {names}
+    assert named(found["both"]) == {
+        "train": ["Black × F", "White × F", "White × M", f"{MISSING} × M"],
+        "val": ["White × F"],
+        "test": ["Black × M", "Other × F"],
+    }
+    assert named(found["three"])["test"] == ["Black × M × 0", "Other × F × 1"]
+
+
+def test_parts_may_be_other_groupings_arrays_or_made_of_others() -> None:
+    given = {"train": ["x", "y", "x", "x"], "val": ["y"], "test": ["x", "x"]}
+    groups = {
+        "site": given,
+        "label": "sex",
+        "by name": Intersection("site", "race"),
+        "by array": Intersection(given, "race"),
+        "the label": Intersection("label", "sex"),
+        "rare": Frequency("site"),
+        "nested": Intersection("rare", Intersection("race", "sex")),
+    }
+    found = resolve(groups, people())
+    assert named(found["by name"]) == named(found["by array"])
+    assert named(found["the label"])["test"] == ["0 × M", "1 × F"]  # the label, whatever a grouping is called
+    assert named(found["nested"])["test"] == ["head × Black × M", "head × Other × F"]
+    assert named(found["nested"])["val"] == ["torso × White × F"]
+
+
+def test_a_grouping_may_have_the_name_of_its_part() -> None:
+    own = resolve({"race": Intersection("race", "sex")}, people())
+    assert named(own["race"])["val"] == ["White × F"]
+    # Here the part "sex" is the other grouping, whose own parts are the columns.
+    circle = resolve({"race": Intersection("race", "sex"), "sex": Intersection("sex", "race")}, people())
+    assert named(circle["race"])["val"] == ["White × F × White"]
+
+
+def test_names_that_hold_the_sign_stay_apart() -> None:
+    columns = {"train": split(a=["x × y", "x"], b=["z", "y × z"])}
+    found = resolve({"both": Intersection("a", "b")}, columns)["both"]["train"]
+    assert found.names == ("'x' × 'y × z'", "'x × y' × 'z'")
+    assert found.codes.tolist() == [1, 0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), sizes=st.lists(st.integers(0, 6), min_size=1, max_size=3))
+def test_an_intersection_is_the_pairs_of_values_by_hand(data, sizes) -> None:
+    values = {
+        f"split {i}": [data.draw(st.lists(st.sampled_from(["a", "b", None, 3]), min_size=n, max_size=n)) for _ in "uv"]
+        for i, n in enumerate(sizes)
+    }
+    columns = {name: split(n=len(u), keys={"u": u, "v": v}) for name, (u, v) in values.items()}
+    found = resolve({"u": "u", "v": "v", "both": Intersection("u", "v")}, columns)
+    by_hand = {
+        name: [" × ".join(MISSING if x is None else str(x) for x in pair) for pair in zip(u, v, strict=True)]
+        for name, (u, v) in values.items()
+    }
+    assert named(found["both"]) == by_hand
+    for divided in found.values():
+        names = {part.names for part in divided.values()}
+        assert len(names) == 1
+        (known,) = names
+        assert len(set(known)) == len(known)
+        seen = {code for part in divided.values() for code in part.codes.tolist()}
+        assert seen == set(range(len(known)))  # every name occurs in some split
+
+
+def frequency(train, test, **cuts) -> dict[str, list[str]]:
+    return named(resolve({"f": Frequency("label", **cuts)}, {"train": split(train), "test": split(test)})["f"])
+
+
+def repeated(*counts: int) -> list[int]:
+    return [label for label, n in enumerate(counts) for _ in range(n)]
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("counts", "cuts", "parts"),
     [
-        ([1, 2], ["groups['race'] has 2 entries", "3 examples"]),
-        ([], ["has 0 entries"]),
-        (torch.zeros(4), ["has 4 entries"]),
-        ([[1], [2], [3]], ["row 0 has several values", "[1]"]),
-        ([1, (2, 3), 3], ["row 1 has several values", "(2, 3)"]),
-        ([1, [2, [3]], 3], ["row 1 has several values"]),
-        (np.zeros((3, 2)), ["row 0 has several values"]),
-        (torch.zeros(3, 1), ["row 0 has several values"]),
-        ([np.zeros(2)] * 3, ["row 0 has several values"]),
-        ([torch.zeros(2)] * 3, ["row 0 has several values"]),
-        ([{"a": 1}] * 3, ["row 0 has several values"]),
-        ("abc", ["one value for each of the 3 examples", "'abc'"]),
-        ({"a": 1, "b": 2, "c": 3}, ["one value for each", "{'a': 1"]),
-        (5, ["one value for each", "5"]),
-        (None, ["one value for each", "None"]),
-        (torch.tensor(3), ["one value for each", "3"]),
-        (np.array(3), ["one value for each", "3"]),
+        ((50, 30, 20), {}, ["head", "torso", "tail"]),  # 0, 50 and 80 % are more frequent
+        ((49, 31, 20), {}, ["head", "head", "tail"]),
+        ((60, 10, 10, 10, 5, 5), {}, ["head", "torso", "torso", "torso", "tail", "tail"]),
+        ((5, 10, 60), {}, ["tail", "tail", "head"]),  # .8 of all are in the head, which is not less than .8
+        ((10, 10, 10, 10), {}, ["head"] * 4),
+        ((60, 25, 15), {"shares": [0.9, 0.99]}, ["head", "head", "head"]),
+        ((101, 100, 20, 19), {"counts": (20, 100)}, ["head", "torso", "torso", "tail"]),
+        ((3, 2, 1), {"counts": [2, 3]}, ["torso", "torso", "tail"]),
     ],
 )
-def test_refusals(values, words) -> None:
+def test_head_torso_and_tail(counts, cuts, parts) -> None:
+    found = frequency(repeated(*counts), list(range(len(counts))), **cuts)
+    assert found["test"] == parts
+    assert found["train"] == [parts[label] for label in repeated(*counts)]
+
+
+def test_what_training_lacks_is_in_the_tail_and_missing_values_are_apart() -> None:
+    columns = {
+        "train": split(race=["a"] * 6 + ["b"] * 4 + [None] * 90),
+        "test": split(race=["c", None, "b", "a"]),
+    }
+    found = resolve({"f": Frequency("race"), "n": Frequency("race", counts=(5, 6))}, columns)
+    assert named(found["f"])["test"] == ["tail", MISSING, "torso", "head"]  # shares are of the ten that are known
+    assert found["f"]["test"].names == ("head", "torso", "tail", MISSING)
+    assert named(found["n"])["test"] == ["tail", MISSING, "tail", "torso"]
+    assert found["n"]["train"].names == ("torso", "tail", MISSING)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    train=st.lists(st.integers(0, 6), min_size=1, max_size=60),
+    cuts=st.lists(st.floats(0.05, 0.95), min_size=2, max_size=2, unique=True).map(sorted),
+)
+def test_frequency_is_monotone_and_the_same_in_every_split(train, cuts) -> None:
+    labels = list(range(8))
+    found = dict(zip(labels, frequency(train, labels, shares=cuts)["test"], strict=True))
+    order = ("head", "torso", "tail")
+    n = [train.count(label) for label in labels]
+    for a in labels:
+        above = sum(own for own in n if own > n[a]) / len(train)
+        assert found[a] == ("tail" if not n[a] or above >= cuts[1] else "torso" if above >= cuts[0] else "head")
+        for b in labels:
+            if n[a] >= n[b]:
+                assert order.index(found[a]) <= order.index(found[b])
+    assert frequency(train, labels, shares=cuts)["train"] == [found[label] for label in train]
+    head = sum(n[label] for label in labels if found[label] == "head") / len(train)
+    assert head >= cuts[0] or {found[label] for label in train} == {"head"}
+
+
+def test_bins_of_memorization_are_of_the_training_split_alone() -> None:
+    columns = {"train": split([0, 1, 0, 1, 1], keys={}), "test": split([0, 1])}
+    bins = by_memorization(np.array([-0.5, 0.1, 0.6, 1.0, np.nan]))
+    assert bins.names == ("below 0.1", "0.1 to 0.25", "0.25 to 0.5", "0.5 to 0.75", "0.75 or more", MISSING)
+    assert bins.codes.tolist() == [0, 1, 3, 4, 5]
+    assert by_memorization(torch.tensor([0.2, 0.9]), [0, 1]).names == ("all",)
+    found = resolve({"m": bins, "m x label": Intersection("m", "label"), "rare": Frequency("m")}, columns)
+    assert {name: list(part) for name, part in found.items()} == {name: ["train"] for name in found}
+    assert named(found["m x label"])["train"][-1] == f"{MISSING} × 1"
+    assert resolve({"m": bins}, {"test": split([0, 1])})["m"] == {}
+    with pytest.raises(ArgumentError, match=r"groups\['m'\] has 5 entries, and split 'train' has 2 examples"):
+        resolve({"m": bins}, {"train": split([0, 1])})
+    with pytest.raises(ArgumentError, match="ascend"):
+        by_memorization([0.5], edges=[1, 0])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("rase", ["groups['g']='rase'", "split 'train'", "TensorDataset", "pass an array per split"]),
+        ("late", ["groups['g']='late'", "split 'val'"]),
+        (Intersection("race", "rase"), ["groups['g']='rase'", "in Intersection(of=('race', 'rase'))", "'train'"]),
+        (Frequency("rase"), ["groups['g']='rase'", "Frequency(of='rase'"]),
+        ({"train": [1, 2, 3, 4]}, ["groups['g'] has no values for split 'val'", "it has train"]),
+        ({"train": [1, 2, 3, 4], "val": [1], "test": [1]}, ["groups['g'] has 1 entries", "split 'test'"]),
+        ([1, 2, 3, 4], ["groups['g'] has 4 entries", "split 'val' has 1"]),
+        (Intersection, ["groups['g']", "one value for each"]),
+        (3, ["groups['g']", "one value for each"]),
+    ],
+)
+def test_refusals_name_the_grouping_and_the_split(value, words) -> None:
+    columns = people()
+    columns["train"].dataset.late = [1, 2, 3, 4]
     with pytest.raises(ArgumentError) as caught:
-        grouping(values, name="race", n_examples=3)
-    assert all(word in str(caught.value) for word in ["groups['race']", *words]), str(caught.value)
+        resolve({"g": value}, columns)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-class Frame(Dataset):
-    """A data set over a pandas frame, as tutorials write it."""
-
-    def __init__(self, frame: pd.DataFrame, attribute: str = "df") -> None:
-        setattr(self, attribute, frame)
-        self.size = len(frame)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, i):
-        return i
+def test_labels_that_were_not_found_are_said_to_be_missing() -> None:
+    with pytest.raises(ArgumentError, match=r"groups\['g'\]='label' \(in Frequency\(of='label'.*no labels were found"):
+        resolve({"g": Frequency()}, {"train": split(race=["a"])})
 
 
-def people(n: int = 6) -> pd.DataFrame:
-    return pd.DataFrame({"race": list("abcdefgh"[:n]), "size": range(n)}, index=range(100, 100 + n))
-
-
-def attributed(n: int = 6) -> TensorDataset:
-    data = TensorDataset(torch.zeros(n, 1))
-    data.race = list("abcdefgh"[:n])
-    return data
+def test_frequencies_need_the_training_split() -> None:
+    with pytest.raises(ArgumentError, match=r"groups\['f'\]: frequencies are those of split 'train'.*it has 'test'"):
+        resolve({"f": Frequency("label")}, {"test": split([0, 1])})
 
 
 @pytest.mark.parametrize(
-    "column", [list("abcdef"), tuple("abcdef"), np.array(list("abcdef")), pd.Series(list("abcdef"))]
-)
-def test_attributes_are_looked_up_through_subsets(column) -> None:
-    data = TensorDataset(torch.zeros(6, 1))
-    data.race = column
-    assert list(column_of(data, "race")) == list("abcdef")
-    assert list(column_of(Subset(Subset(data, [5, 3, 1]), [2, 0]), "race")) == ["b", "f"]
-    assert list(column_of(Subset(data, torch.tensor([4, 0])), "race")) == ["e", "a"]
-    assert list(column_of(Subset(data, np.array([4, 0])), "race")) == ["e", "a"]
-
-
-def test_tensors_through_subsets() -> None:
-    data = TensorDataset(torch.zeros(4, 1))
-    data.group = torch.tensor([7, 8, 9, 7])
-    found = grouping(column_of(Subset(data, [3, 1]), "group"), name="group", n_examples=2)
-    assert found.names == ("7", "8")
-
-
-def test_concatenation_and_random_split() -> None:
-    both = ConcatDataset([attributed(3), Subset(Frame(people()), [5, 4])])
-    assert column_of(both, "race") == ["a", "b", "c", "f", "e"]
-    first, second = random_split(both, [2, 3], generator=torch.Generator().manual_seed(0))
-    assert sorted(column_of(first, "race") + column_of(second, "race")) == ["a", "b", "c", "e", "f"]
-    assert column_of(first, "race") == [["a", "b", "c", "f", "e"][i] for i in first.indices]
-    assert column_of(ConcatDataset([attributed(3), TensorDataset(torch.zeros(2, 1))]), "race") is None
-
-
-@pytest.mark.parametrize("attribute", ["df", "frame", "data"])
-def test_columns_of_frames(attribute) -> None:
-    data = Frame(people(), attribute)
-    assert list(column_of(data, "race")) == list("abcdef")
-    assert column_of(Subset(data, [4, 1]), "race") == ["e", "b"]
-    # ``data.size`` is a number, the column of that name is what is meant.
-    assert list(column_of(data, "size")) == list(range(6))
-    assert column_of(data, "age") is None
-
-
-def test_columns_by_name() -> None:
-    class Table(Frame):
-        column_names = ("race",)
-
-        def __getitem__(self, key):
-            return list("abcdef") if key == "race" else key
-
-    assert column_of(Table(people().drop(columns="race")), "race") == list("abcdef")
-
-
-@pytest.mark.parametrize(
-    "value", ["abcdef", b"abcdef", [1, 2], {"a": 1}, 6, None, torch.tensor(6), lambda: [1] * 6, set(range(6))]
-)
-def test_what_is_no_column(value) -> None:
-    data = TensorDataset(torch.zeros(6, 1))
-    data.race = value
-    assert column_of(data, "race") is None
-
-
-def test_a_column_of_the_subset_itself_comes_first() -> None:
-    subset = Subset(attributed(), [0, 1])
-    subset.race = ["own", "column"]
-    assert column_of(subset, "race") == ["own", "column"]
-
-
-@pytest.mark.parametrize(
-    ("values", "codes", "names"),
+    ("make", "match"),
     [
-        ([1, 1.0, 2], [0, 0, 1], ("1", "2")),
-        ([1, True, 0], [2, 0, 1], ("True", "0", "1")),
-        ([1, "1", "a"], [0, 1, 2], ("1", "'1'", "'a'")),
-        (["True", True, "'True'"], [2, 0, 1], ("True", "\"'True'\"", "'True'")),
-        ([None, "(missing)", "a"], [2, 0, 1], ("'(missing)'", "'a'", MISSING)),
-        ([1, "a", None], [0, 1, 2], ("1", "a", MISSING)),
+        (lambda: Intersection(), r"Intersection\(\): two or more"),
+        (lambda: Intersection("race"), r"Intersection\('race'\): two or more"),
+        (lambda: Intersection(of="race"), "two or more"),
+        (lambda: Frequency("label", shares=(0.8, 0.5)), r"shares=\(0.8, 0.5\): two ascending"),
+        (lambda: Frequency("label", shares=(0.5, 1.0)), "numbers in"),
+        (lambda: Frequency("label", shares=(0.0, 0.5)), "shares"),
+        (lambda: Frequency("label", shares=(0.5, float("nan"))), "shares"),
+        (lambda: Frequency("label", shares=0.5), "shares=0.5"),
+        (lambda: Frequency("label", shares=(0.1, 0.2, 0.3)), "shares"),
+        (lambda: Frequency("label", counts=(100, 20)), r"counts=\(100, 20\): two ascending whole numbers"),
+        (lambda: Frequency("label", counts=(0, 20)), "counts"),
+        (lambda: Frequency("label", counts=(1.5, 20)), "counts"),
+        (lambda: Frequency("label", shares=(0.5, 0.8), counts=(1, 2)), "not both"),
     ],
 )
-def test_values_that_look_alike_stay_apart(values, codes, names) -> None:
-    found = grouping(values, name="g", n_examples=3)
-    assert (found.codes.tolist(), found.names) == (codes, names)
+def test_arguments_are_checked(make, match) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        make()
 
 
-def test_a_wrong_number_of_values_names_the_split_and_the_way_out() -> None:
-    with pytest.raises(ArgumentError) as caught:
-        grouping(range(60), name="g", n_examples=30, split="test")
-    assert "groups['g'] has 60 entries, and split 'test' has 30 examples" in str(caught.value)
-    assert "{'test': [...], ...}" in str(caught.value)
+def test_values_of_a_configuration_file_are_the_same_objects() -> None:
+    assert Intersection(of=["race", "sex"]) == Intersection("race", "sex")
+    assert hash(Frequency("race", counts=[2, 3])) == hash(Frequency("race", counts=(2, 3)))
+    with pytest.raises(AttributeError):
+        Intersection("race", "sex").of = ()
+
+
+def test_the_keys_that_samples_are_searched_for() -> None:
+    groups = {"a": "race", "b": "label", "c": Intersection("sex", Frequency("country")), "d": {"train": ["x"]}}
+    assert sample_keys(groups) == {"race", "sex", "country"}
+
+
+def test_a_derived_grouping_of_ones_own() -> None:
+    class Even:
+        parts = ("label",)
+
+        def derive(self, name, parts):
+            return {split: Grouping(part.codes % 2, ("even", "odd")) for split, part in parts[0].items()}
+
+    assert named(resolve({"parity": Even()}, people())["parity"])["test"] == ["even", "odd"]

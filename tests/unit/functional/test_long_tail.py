@@ -15,14 +15,21 @@ from hypothesis import strategies as st
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional import long_tail
 from lightning_memaudit.functional.long_tail import (
+    Group,
+    Marginal,
     cost_of_dp,
     cost_of_limited_memorization,
     cost_of_not_fitting,
+    dirichlet,
+    disparate_cost,
     expected_count,
     expected_mass,
+    from_frequencies,
     marginal,
     optimal_error,
     tau,
+    two_level,
+    uniform,
     zipf,
 )
 
@@ -122,6 +129,58 @@ def test_confidence_scales_the_cost_of_singletons() -> None:
         assert cost(confidence=0.25) == pytest.approx(cost() / 4)
         with pytest.raises(ArgumentError, match=r"confidence.*max_count"):
             cost(confidence=0.25, max_count=2)
+
+
+LARGER = {
+    "listed draws": marginal(two_level(30, 3, 0.6), mode="iid"),
+    "sum on a lattice": marginal(from_frequencies([60, 30, 12, 7, 5, 3, 2, 2] + [1] * 40), mode="iid"),
+    "sum by transform": marginal(zipf(40, 0.7), mode="iid"),
+    "equal, iid": marginal(uniform(50), mode="iid"),
+    "two levels": marginal(two_level(500, 7, 0.3)),
+    "dirichlet": marginal(dirichlet(400, 0.05), mode="iid"),
+}
+
+
+@pytest.mark.parametrize("law", LARGER.values(), ids=LARGER)
+@pytest.mark.parametrize("n", [7, 30])
+def test_identities_at_size_in_every_way_of_summing(law: Marginal, n: int) -> None:
+    ells = np.arange(n + 1)
+    counts, masses = expected_count(law, n, ells), expected_mass(law, n, ells)
+    assert np.exp(law.log_moment(1, 0)) * law.n_points == pytest.approx(1.0, rel=1e-9)
+    assert counts.sum() == pytest.approx(law.n_points, rel=1e-9)
+    assert ells @ counts == pytest.approx(n, rel=1e-9)
+    assert masses.sum() == pytest.approx(1.0, rel=1e-9)
+    there = ells[counts > 1e-9]
+    taus, after = tau(law, n, there), expected_count(law, n + 1, there + 1)
+    assert (np.diff(taus) >= -1e-12 * taus[1:]).all()
+    assert taus == pytest.approx((there + 1) / (n + 1) * after / counts[there], rel=1e-8)  # Good–Turing
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(list(LARGER)), st.integers(2, 50), st.floats(0, 1), st.integers(1, 60), st.integers(1, 5))
+def test_memorization_up_to_the_guess_error_costs_nothing(
+    name: str, m: int, above: float, n: int, max_count: int
+) -> None:
+    limit = 1 - 1 / m
+    gamma = limit + above * (1 - limit)
+    options = {"n_classes": m, "max_count": max_count}
+    assert cost_of_limited_memorization(LARGER[name], n, gamma=min(gamma, 1.0), **options) == 0.0
+    assert cost_of_limited_memorization(LARGER[name], n, gamma=0.9 * limit, **options) > 0.0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=2, max_size=40), st.integers(1, 200))
+def test_parts_of_a_list_pay_together_what_the_list_pays(members: list[tuple[int, bool]], n: int) -> None:
+    frequencies, first = np.array([count for count, _ in members]), np.array([side for _, side in members])
+    first[:2] = True, False
+    parts = {
+        name: Group(float(frequencies[part].sum() / frequencies.sum()), marginal(from_frequencies(frequencies[part])))
+        for name, part in (("first", first), ("second", ~first))
+    }
+    whole = marginal(from_frequencies(frequencies))
+    found = disparate_cost(parts, n, n_classes=7, gamma=0.3)
+    assert found.total_optimal_error == pytest.approx(optimal_error(whole, n, n_classes=7), rel=1e-9)
+    assert found.total_cost == pytest.approx(cost_of_limited_memorization(whole, n, n_classes=7, gamma=0.3), rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "first"), [(10**6, 0.432329), (10**8, 0.392186)])

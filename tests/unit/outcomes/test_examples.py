@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from lightning_memaudit.data.groups import Frequency, Intersection, by_memorization
 from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
-from lightning_memaudit.outcomes.examples import describe_examples, fingerprint
+from lightning_memaudit.outcomes.examples import Examples, describe_examples, describe_splits, fingerprint
 from lightning_memaudit.outcomes.scoring import Multiclass, Sequence
 
 
@@ -195,3 +196,62 @@ def test_samples_of_every_kind_have_the_same_fingerprint_in_every_process():
 
     one, two = (fingerprint([Graph(torch.full((1,), v))], None, split="train") for v in (1.0, 2.0))
     assert one["inputs"] != two["inputs"]
+
+
+def splits_of(**groups):
+    train = tensors(torch.arange(12.0).reshape(6, 2), torch.tensor([0, 0, 0, 1, 1, 2]))
+    test = tensors(torch.arange(6.0).reshape(3, 2), torch.tensor([3, 2, 0]))
+    train.race, test.race = ["b", "b", "b", "c", None, "c"], ["a", "c", "c"]
+    loaders = {"train": DataLoader(train, batch_size=4), "test": DataLoader(test, batch_size=4)}
+    return describe_splits(loaders, Multiclass(), seed=3, groups=groups, units=np.arange(6) // 2)
+
+
+def test_groups_of_all_splits_have_one_list_of_names():
+    found = splits_of(
+        race="race",
+        both=Intersection("race", "label"),
+        rare=Frequency("label"),
+        memorization=by_memorization([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+    )
+    train, test = found["train"].groups, found["test"].groups
+    assert set(train) - set(test) == {"memorization"}
+    for name in test:
+        assert train[name].names == test[name].names
+    assert train["race"].names == ("a", "b", "c", "(missing)")
+    assert test["race"].codes.tolist() == [0, 2, 2]
+    assert [test["both"].names[code] for code in test["both"].codes] == ["a × 3", "c × 2", "c × 0"]
+    assert [test["rare"].names[code] for code in test["rare"].codes] == ["tail", "tail", "head"]
+    assert found["train"].units.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found["test"].units is None
+    back = Examples.from_bytes(found["test"].to_bytes()).groups
+    assert {name: part.names for name, part in back.items()} == {name: part.names for name, part in test.items()}
+
+
+def test_keys_of_samples_are_parts_too():
+    rows = [{"x": torch.tensor([float(i)]), "y": i % 2, "race": "ab"[i % 2], "sex": "mf"[i // 3]} for i in range(6)]
+    known = described(Items(rows), groups={"both": Intersection("race", "sex"), "rare": Frequency("race")})
+    assert [known.groups["both"].names[code] for code in known.groups["both"].codes] == [
+        f"{row['race']} × {row['sex']}" for row in rows
+    ]
+    assert known.groups["rare"].names == ("head",)
+
+
+def test_one_group_for_all_examples_is_a_warning():
+    with pytest.warns(UserWarning, match=r"groups\['site'\]: every example of every split is in one group, 'n'"):
+        found = splits_of(site={"train": ["n"] * 6, "test": ["n"] * 3})
+    assert found["train"].groups["site"].names == ("n",)
+    splits_of(site={"train": ["n"] * 6, "test": ["s"] * 3})  # one in each split are two
+
+
+def test_each_split_is_read_under_the_seed_and_nothing_is_left_of_it():
+    class Augmented(Items):
+        def __getitem__(self, i):
+            return self.items[i] + torch.rand(2), 0
+
+    loaders = {split: DataLoader(Augmented(torch.zeros(5, 2)), batch_size=5) for split in ("val", "test")}
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    with pytest.warns(UserWarning, match="random"):
+        found = describe_splits(loaders, Multiclass(), seed=3)
+    assert torch.equal(before, torch.get_rng_state())
+    np.testing.assert_array_equal(found["val"].previews, found["test"].previews)

@@ -1,17 +1,53 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from lightning_memaudit import AuditReport
 from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.markdown import plain_name, render_markdown
+from tests.helpers.treated import TreatedStore
 
 
 @pytest.fixture(scope="module")
-def report(lookup_store: OutcomeStore) -> AuditReport:
+def plain_report(lookup_store: OutcomeStore) -> AuditReport:
     return AuditReport.from_store(lookup_store)
+
+
+@pytest.fixture(scope="module")
+def treated_report(tmp_path_factory) -> AuditReport:
+    """A private arm with its clip-only arm, and a pruned one whose base was rebuilt, on two classes."""
+    rng = np.random.default_rng(0)
+    labels = {"train": np.arange(90) % 2, "test": np.arange(150) % 2}
+    groups = {
+        name: {split: np.array(values)[np.arange(len(y)) % len(values)].tolist() for split, y in labels.items()}
+        for name, values in {"race": ["a", "b", "c"], "many": [f"g{i}" for i in range(30)], "one": ["x"]}.items()
+    }
+    known = TreatedStore(tmp_path_factory.mktemp("treated"), labels, groups, n_classes=2)
+    mask = known.plan.masks(range(40))
+    base = {"train": mask | (rng.random((40, 90)) < 0.8), "test": rng.random((40, 150)) < 0.9}
+    known.fill("baseline", base)
+    private = {split: value[:8] & (rng.random(value[:8].shape) < 0.8) for split, value in base.items()}
+    settings = {"max_grad_norm": 1.0, "lr": None, "max_epochs": None}
+    regime = {"n_examples": 63}
+    for name, kind, privacy in (
+        ("dpsgd-eps3", "DPSGD", {"epsilon": 2.99, "delta": 1e-5, "noise_multiplier": 1.2}),
+        ("clip-only", "ClipOnly", None),
+    ):
+        treatment = {"class": f"lightning_memaudit.treatments.private.{kind}", **settings}
+        record = {"treatment": treatment, "trains": True, "regime": regime, "privacy": privacy}
+        known.fill(name, private, record=record)
+    known.fill("rebuilt", {split: value[:3] ^ (rng.random(value[:3].shape) < 0.02) for split, value in base.items()})
+    known.fill("prune-0.9", {split: value[:3] for split, value in private.items()}, made_from="rebuilt")
+    known.fill("full/quantize-int8", {"test": base["test"][:2]}, made_from="full/baseline")
+    return AuditReport.from_store(known.store)
+
+
+@pytest.fixture(params=["plain", "treated"])
+def report(request) -> AuditReport:
+    return request.getfixturevalue(f"{request.param}_report")
 
 
 def test_saved_files_are_read_back(report: AuditReport, tmp_path) -> None:
@@ -45,15 +81,16 @@ def test_every_number_in_markdown_is_in_the_json(report: AuditReport) -> None:
     known = numbers_in(report.content)
     rounded = {round(number, digits) for number in known for digits in range(5)}
     rounded |= {round(100 * number, digits) for number in known for digits in range(3)}
-    constants = {0.15, 0.25, 80.0, 90.0, 95.0, 2008.0, 2013.0, 2020.0}
+    constants = {0.0001, 0.15, 0.25, 80.0, 90.0, 95.0, 2008.0, 2013.0, 2020.0}
+    known = {abs(number) for number in rounded | constants}
     text = report.to_markdown().replace("−", "-")
     for line in text.splitlines():
         for found in re.findall(r"-?\d+(?:\.\d+)?", re.sub(r"`[^`]*`|\d{4}-\d\d-\d\dT\S*", "", line)):
-            assert abs(float(found)) in {abs(number) for number in rounded | constants}, (found, line)
+            assert abs(float(found)) in known, (found, line)
 
 
-def test_hostile_names_are_text(report: AuditReport) -> None:
-    content = json.loads(report.to_json())
+def test_hostile_names_are_text(plain_report: AuditReport) -> None:
+    content = json.loads(plain_report.to_json())
     hostile = "<script>alert(1)</script>|a\n# b `c` [x](http://y) " + "é" * 10_000
     content["memorization"]["by_group"] = {hostile: content["memorization"]["by_group"]["kind"]}
     content["memorization"]["by_group"][hostile][0]["group"] = hostile
@@ -64,6 +101,53 @@ def test_hostile_names_are_text(report: AuditReport) -> None:
     tables = [line for line in text.splitlines() if "script" in line and line.startswith("|")]
     assert len(tables) == 1
     assert len(re.findall(r"(?<!\\)\|", tables[0])) == 9
+
+
+def test_treatments_are_told_with_who_pays(treated_report: AuditReport) -> None:
+    impact = treated_report.content["impact"]
+    text = treated_report.to_markdown()
+    assert treated_report.content["figures"][1:] == [
+        f"impact_{arm}.{kind}" for arm in ("clip-only", "dpsgd-eps3", "prune-0.9") for kind in ("png", "svg")
+    ]
+    for arm in ("clip-only", "dpsgd-eps3", "prune-0.9"):
+        sentence = impact["arms"][arm]["who_pays"]["sentence"]
+        assert sentence in text
+        assert sentence in treated_report.summary()
+        assert f"](figures/impact_{arm}.png)" in text
+    assert "| full/quantize-int8 | all data | – | – | – | – | – | unavailable: none of the 2 models" in text
+    assert "3 baseline models were not kept, and they were trained again from their seeds" in text
+    assert "Drop split into clipping (arm clip-only)" in text
+    assert "the size of a subset and not of all the data" in text
+    assert "The extremes of 30 groups are shown; report.json has all." in text
+    assert "Calibration: confidence minus accuracy" in text
+    assert "There is one value only, so that this is the overall drop." in text
+
+
+def test_a_loaded_report_still_has_its_impact(treated_report: AuditReport, tmp_path) -> None:
+    treated_report.save(tmp_path)
+    loaded = AuditReport.load(tmp_path / "report.json")
+    assert loaded.impact.arms == ("clip-only", "dpsgd-eps3", "prune-0.9")
+    assert len(loaded.impact.to_frame()["drop"]) == len(treated_report.impact.to_frame()["drop"]) == 3 * (1 + 2 + 34)
+    assert (tmp_path / "figures" / "impact_dpsgd-eps3.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_without_treatments_impact_says_what_to_pass(plain_report: AuditReport) -> None:
+    with pytest.raises(MissingDataError, match=r"impact: .*pass treatments="):
+        _ = plain_report.impact
+    assert "## What treatments cost, and who pays\n\nUnavailable: " in plain_report.to_markdown()
+
+
+def test_hostile_groups_are_text_in_sentences_and_tables(treated_report: AuditReport) -> None:
+    content = json.loads(treated_report.to_json())
+    arm = content["impact"]["arms"]["dpsgd-eps3"]
+    hostile = "<script>alert(1)</script>|a\n# b `c` [x](http://y)"
+    arm["by_group"]["race"]["rows"][0]["group"] = hostile
+    arm["who_pays"]["sentence"] = f"{hostile} pays most"
+    text = render_markdown(content)
+    assert "<script>" not in text
+    assert not re.search(r"(?<!\\)\]\(http", text)
+    tables = [line for line in text.splitlines() if "script" in line and line.startswith("|")]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in tables] == [14]
 
 
 def test_names_keep_what_people_write() -> None:
@@ -86,7 +170,8 @@ def test_other_files_are_refused(tmp_path) -> None:
         AuditReport.load(path)
 
 
-def test_reports_go_to_any_file_system(report: AuditReport) -> None:
+def test_reports_go_to_any_file_system(plain_report: AuditReport) -> None:
+    report = plain_report
     report.save("memory://report-test/out")
     from lightning_memaudit.outcomes.storage import Storage
 
