@@ -61,7 +61,7 @@ def draw(content: Mapping[str, Any], question: Question) -> Figure:
         right.set_title(f"{size}: cost of γ-limited memorization", fontsize=9)
         right.set_xlabel("γ", fontsize=8)
         for axes, asked in ((left, question.epsilon), (right, question.gamma)):
-            axes.set_ylabel("excess error within the group", fontsize=8)
+            axes.set_ylabel("excess error within the group" if population["groups"] else "excess error", fontsize=8)
             axes.set_ylim(bottom=0)
             axes.tick_params(labelsize=8)
             axes.legend(fontsize=8, frameon=False)
@@ -86,4 +86,5 @@ def _curves(
             axes.plot(values, lack * mass, linestyle=style, color=_COLOURS[name], linewidth=1.4, label=label)
         if style == "-" and total["interval"] is not None:
             low, high = total["interval"]
-            axes.fill_between(values, lack * low, lack * high, color=_COLOURS["total"], alpha=0.12, linewidth=0)
+            edges = (lack * low, lack * high)
+            axes.fill_between(values, *edges, label="95 % of τ_1", color=_COLOURS["total"], alpha=0.12, linewidth=0)

@@ -142,17 +142,17 @@ def _groups(population: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 
 def show(value: float) -> str:
-    """A number with six digits after the point, or as 1.234e-05 where that would lose it.
+    """A number with six digits.
 
     Example:
-        >>> show(0.4716757), show(1.2345678e-5), show(0.0), show(float("nan")), show(5973)
-        ('0.471676', '1.2346e-05', '0', 'NaN', '5973')
+        >>> show(0.4716757), show(1.2345678e-5), show(0.0), show(float("nan")), show(8519.81), show(12_345_678.9)
+        ('0.471676', '1.2346e-05', '0', 'NaN', '8519.81', '12345679')
     """
     if math.isnan(value):
         return "NaN"
-    if value == round(value) and abs(value) < 1e15:
-        return str(round(value))
-    return f"{value:.6f}" if 1e-3 <= abs(value) < 1e3 else f"{value:.4e}" if abs(value) < 1e-3 else f"{value:.1f}"
+    if value == 0 or abs(value) >= 10:
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.0f}"
+    return f"{value:.6f}" if abs(value) >= 1e-3 else f"{value:.4e}"
 
 
 def _ends(interval: Sequence[float] | None) -> str:

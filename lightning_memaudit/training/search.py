@@ -99,7 +99,8 @@ def search_learning_rate(
     """Train a few models of a treatment with each learning rate and take the rate that does best without the example.
 
     The models have the subsets and seeds of the first baseline models. They are judged on the training examples that
-    their plan leaves out; test and validation data are not read. Nothing is recorded in the audit's store.
+    their plan leaves out; test data are not read, and validation data only where training itself looks at them. Nothing
+    is recorded in the audit's store.
 
     Args:
         audit: An ``Audit``.

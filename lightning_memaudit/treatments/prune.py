@@ -59,7 +59,7 @@ class Prune(Treatment):
     name: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.amount, int | float | np.floating) or not 0 < self.amount < 1:
+        if not isinstance(self.amount, float | np.floating) or not 0 < self.amount < 1:
             raise ArgumentError(f"amount={self.amount!r}: a share of the weights in (0, 1) is needed, such as 0.9")
         if self.scope not in ("global", "layer"):
             raise ArgumentError(f"scope={self.scope!r}: 'global' or 'layer'")

@@ -267,7 +267,7 @@ def test_what_is_not_known_is_null_and_said(memaudit, write):
 
 @pytest.mark.parametrize("name", ["cost.png", "plots/cost.svg"])
 def test_plot(memaudit, workplace, counts, name):
-    options = ("--n-points", "200,300", "--n-samples", "150", "--plot", name, "--epsilon", "1")
+    options = (*SMALL, "--plot", name, "--epsilon", "1")
     result = memaudit("theory", *options)
     assert (result.code, result.err) == (0, "")
     assert f"plot written to {name}" in result.out
@@ -283,7 +283,8 @@ def test_plot(memaudit, workplace, counts, name):
 def test_curves_are_the_costs():
     question, prior = Question(n_classes=10, epsilon=1.0, adjacency="label"), zipf(200)
     population = from_prior(prior, 150, question, mode="list", cuts=(0.5, 0.8))
-    left, right = draw({"populations": [population]}, question).axes
+    left, right, *others = draw({"populations": [population, population]}, question).axes
+    assert [axes.get_title() for axes in others] == [left.get_title(), right.get_title()]
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["total", "head", "torso", "tail"]
     paper, sharp = left.lines[0], left.lines[4]
     assert sharp.get_linestyle() == "--"

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
-from lightning_memaudit.treatments import Prune, Treatment
+from lightning_memaudit.treatments import Prune, Regime, Treatment
 
 
 class Net(LightningModule):
@@ -97,6 +97,11 @@ def test_tied_weights_are_pruned_once():
         ({"amount": float("nan")}, "amount=nan"),
         ({"amount": 0.5, "scope": "all"}, "scope='all'"),
         ({"amount": 0.5, "structured": True}, "structured=True"),
+        ({"amount": "0.5"}, "amount='0.5'"),
+        ({"amount": True}, "amount=True"),
+        ({"amount": 0.5, "finetune_epochs": -1}, "finetune_epochs=-1"),
+        ({"amount": 0.5, "finetune_epochs": 1.5}, r"finetune_epochs=1\.5"),
+        ({"amount": 0.5, "finetune_epochs": True}, "finetune_epochs=True"),
     ],
 )
 def test_bad_arguments(options, match):
@@ -112,6 +117,39 @@ def test_nothing_to_prune():
 
     with pytest.raises(ConfigurationError, match="Empty has no Linear or Conv"):
         Prune(0.5).transform(Empty())
+
+
+def test_a_parametrized_weight_becomes_a_plain_one_in_the_copy():
+    module = Net()
+    nn.utils.parametrizations.weight_norm(module.first)
+    before = copy.deepcopy(module.state_dict())
+    pruned = Prune(0.9).transform(module)
+    zeros = sum(int((weight == 0).sum()) for weight in weights(pruned))
+    assert zeros == round(0.9 * sum(weight.numel() for weight in weights(pruned)))
+    assert isinstance(pruned.first.weight, nn.Parameter)
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_weight_that_cannot_be_set_is_named():
+    module = Net()
+    del module.first.weight
+    module.first.weight = torch.ones(16, 24)
+    with pytest.raises(ConfigurationError, match=r"layer 'first' \(Linear\) computes its weight"):
+        Prune(0.9).transform(module)
+
+
+def test_fine_tuning_trains_from_the_pruned_copy():
+    tuned, regime = Prune(0.9, finetune_epochs=2), Regime(100, 10, 20)
+    assert (tuned.name, tuned.trains, tuned.starts_trained) == ("prune-0.9-finetune2", True, True)
+    assert Prune(0.5, scope="layer", structured=True, finetune_epochs=1).name == "prune-0.5-structured-finetune1"
+    assert tuned.trainer_arguments(regime) == {"max_epochs": 2}
+    (held,) = tuned.callbacks(regime)
+    module = Net()
+    once = [weight == 0 for weight in weights(Prune(0.9).transform(module))]
+    assert [id(weight) for weight, _ in held.choose(module)] == [id(weight) for weight in weights(module)]
+    assert all(torch.equal(mask, zero) for (_, mask), zero in zip(held.choose(module), once, strict=True))
+    assert tuned.transform(module) is module
+    assert (Prune(0.9).trainer_arguments(regime), Prune(0.9).callbacks(regime)) == ({}, ())
 
 
 def test_it_is_a_treatment():
