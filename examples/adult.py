@@ -43,7 +43,8 @@ def read(folder: Path) -> dict[str, list[dict[str, str]]]:
     """The people of both splits; an unknown value is an empty text."""
     raw = {split: folder / name for split, name in (("train", "adult.data"), ("test", "adult.test"))}
     if all(path.is_file() for path in raw.values()):
-        splits = {split: list(csv.reader(path.open(), skipinitialspace=True)) for split, path in raw.items()}
+        texts = {split: path.read_text(encoding="utf-8").splitlines() for split, path in raw.items()}
+        splits = {split: csv.reader(lines, skipinitialspace=True) for split, lines in texts.items()}
         people = {
             split: [dict(zip(COLUMNS, row, strict=True)) for row in rows if len(row) == len(COLUMNS)]
             for split, rows in splits.items()

@@ -142,12 +142,14 @@ def _groups(population: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 
 def show(value: float) -> str:
-    """A number with six digits.
+    """A number with six digits; a whole one as it is.
 
     Example:
-        >>> show(0.4716757), show(1.2345678e-5), show(0.0), show(float("nan")), show(8519.81), show(12_345_678.9)
-        ('0.471676', '1.2346e-05', '0', 'NaN', '8519.81', '12345679')
+        >>> show(0.4716757), show(1.2345678e-5), show(0.0), show(float("nan")), show(8519.81), show(7)
+        ('0.471676', '1.2346e-05', '0', 'NaN', '8519.81', '7')
     """
+    if isinstance(value, int):
+        return str(value)
     if math.isnan(value):
         return "NaN"
     if value == 0 or abs(value) >= 10:

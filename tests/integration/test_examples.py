@@ -95,10 +95,8 @@ def census(folder, n_train=400, n_test=200):
         country = rng.choice(["United-States", "Mexico", "?"], p=[0.9, 0.08, 0.02])
         numbers = [rng.integers(17, 90), 77516 + i, years, 5000 * (rng.random() < 0.1), 0, rng.integers(20, 60)]
         age, weight, years, gain, loss, hours = map(str, numbers)
-        return ", ".join(
-            [age, work, weight, "Bachelors", years, "Never-married", "Sales", "Unmarried", race, sex, gain, loss]
-            + [hours, country, (">50K" if rich else "<=50K") + end]
-        )
+        known = ["Bachelors", years, "Never-married", "Sales", "Unmarried", race, sex, gain, loss, hours, country]
+        return ", ".join([age, work, weight, *known, (">50K" if rich else "<=50K") + end])
 
     folder.mkdir()
     (folder / "adult.data").write_text("\n".join(person(i, "") for i in range(n_train)) + "\n\n")
