@@ -1,8 +1,8 @@
 """Pure functions on arrays: no Lightning, no files, no figures.
 
 Memorization:
-    ``memorization``, ``intervals``, ``prevalence``, ``reliability``, ``stopping``, ``adjustment``; behind them ``arms``,
-    ``group_floor`` and ``checks``.
+    ``memorization``, ``intervals``, ``prevalence``, ``reliability``, ``stopping``, ``adjustment``; behind them
+    ``arms``, ``group_floor`` and ``checks``.
 
 Influence:
     ``influence`` and ``discovery`` (false discoveries, near-duplicates); behind them ``counts``, ``popcount``,
@@ -10,8 +10,8 @@ Influence:
 
 Impact of a treatment:
     ``impact`` gathers it: ``drops``, ``decomposition``, ``hooker``, ``exemplars``, ``slope``, ``drop_bins``,
-    ``influence_mass``, ``multiplicity`` and ``sample_size``; ``subgroups`` and ``calibration`` stand by themselves. Behind
-    them ``two_way``, ``crossed``, ``flips``, ``relative``, ``alternatives``, ``paired_arms`` and ``bins``.
+    ``influence_mass``, ``multiplicity`` and ``sample_size``; ``subgroups`` and ``calibration`` stand by themselves.
+    Behind them ``two_way``, ``crossed``, ``flips``, ``relative``, ``alternatives``, ``paired_arms`` and ``bins``.
 
 Privacy:
     ``accounting``: what noisy steps spend of a budget.

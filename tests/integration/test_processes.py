@@ -107,7 +107,7 @@ def finished(process: subprocess.Popen[str], *, code: int = 0) -> tuple[str, str
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "model", "n_models", "n_kills", "seconds"),
-    [("in-memory", Dozing, 120, 3, 0.4), ("ensemble", DozingTogether, 100, 1, 1.0)],
+    [("in-memory", Dozing, 120, 3, 0.4), ("ensemble", DozingTogether, 100, 1, 6.0)],
 )
 def test_killed_workers_lose_nothing_and_repeat_nothing(
     engine: str, model: type, n_models: int, n_kills: int, seconds: float, tmp_path: Path, monkeypatch

@@ -141,7 +141,7 @@ class CountsForAll(zoo.Net):
         (KnowsThatItIsStacked, "weights that differ by .* after 8 steps$"),
         (CountsForAll, "other weights when it is trained again"),
         (zoo.RunningScale, "training_step, which uses the value of a metric"),
-        (zoo.Rebound, "weights that differ"),
+        (zoo.Rebound, "binds or thaws mean"),
         (zoo.FunctionalDropout, "weights that differ by .* since it draws random numbers besides its dropout layers"),
         (zoo.ReadsTheLoss, r"RuntimeError: vmap: It looks like you're calling \.item\(\)"),
         (zoo.Branches, "RuntimeError: vmap: .* data-dependent control flow"),
