@@ -14,12 +14,11 @@ from lightning_memaudit.training import allocation
 from lightning_memaudit.training.allocation import freed_memory_kept
 
 FAULTS = """
-import resource, sys
-from contextlib import nullcontext
+import resource
 import torch
 from lightning_memaudit.training.allocation import freed_memory_kept
 
-with freed_memory_kept() if sys.argv[1] == "kept" else nullcontext():
+with freed_memory_kept():
     for turn in range(13):
         if turn == 3:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -29,15 +28,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def page_faults(how: str) -> int:
+def page_faults() -> int:
     """Pages that the system hands out while large tensors come and go, in a process whose heap nothing else cuts up."""
-    found = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     return int(found.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
 def test_the_next_step_gets_the_memory_of_the_last() -> None:
-    assert page_faults("kept") < page_faults("given back") / 4
+    assert page_faults() < 20_000  # without it 195,000, but for heaps whose end happens to be in use
 
 
 def test_memory_is_given_back() -> None:
