@@ -21,7 +21,7 @@ from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.outcomes.arms import BASELINE
-from lightning_memaudit.outcomes.examples import Examples, Groups, describe_examples
+from lightning_memaudit.outcomes.examples import Examples, Groups, describe_splits
 from lightning_memaudit.outcomes.fields import find_target
 from lightning_memaudit.outcomes.identity import canonical, describe_model, describe_optimisation, describe_scoring
 from lightning_memaudit.outcomes.manifest import Identity, Manifest, library_versions
@@ -225,17 +225,7 @@ class OutcomeRecorder(Callback):
         return self.groups is not None and not set(self.groups) <= set(self.store.examples(split).groups)
 
     def _describe(self, plan: SubsetPlan, loaders: Mapping[str, DataLoader[Any]]) -> dict[str, Examples]:
-        with seeded(plan.seed):
-            return {
-                split: describe_examples(
-                    loader,
-                    self.score_fn,
-                    split=split,
-                    groups=self.groups,
-                    units=plan.units if split == "train" else None,
-                )
-                for split, loader in loaders.items()
-            }
+        return describe_splits(loaders, self.score_fn, seed=plan.seed, groups=self.groups, units=plan.units)
 
     def _population(self, trainer: Trainer) -> tuple[SubsetPlan, int, dict[str, DataLoader[Any]]]:
         datamodule = trainer.datamodule  # type: ignore[attr-defined]

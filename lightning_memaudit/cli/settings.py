@@ -26,7 +26,8 @@ class AuditSettings:
         design: How subsets are drawn.
         seed: Seed of the plan; by default ``seed_everything``.
         store: Folder or URL of the record.
-        groups: Groupings by name: ``{digit: label, race: race}``.
+        groups: Groupings by name: ``{digit: label, race: race}``; ``{class_path, init_args}`` describes one of
+            ``data.groups``, such as ``lightning_memaudit.data.groups.Intersection``.
         units: Attribute or column of the training data set whose equal values are in or out together.
         canaries: Row numbers of the canaries.
         score_fn: ``multiclass``, ``binary``, ``sequence``, the import path of a function or score class, or
@@ -48,7 +49,7 @@ class AuditSettings:
     design: Design = "fixed_size"
     seed: int | None = None
     store: str = "memaudit"
-    groups: dict[str, str] | None = None
+    groups: dict[str, Any] | None = None
     units: str | None = None
     canaries: list[int] | None = None
     score_fn: str | dict[str, Any] = "multiclass"
@@ -70,6 +71,11 @@ class AuditSettings:
         arguments["score_fn"] = _score_function(self.score_fn)
         if isinstance(self.executor, dict):
             arguments["executor"] = instance(self.executor, "audit.executor")
+        if self.groups is not None:
+            arguments["groups"] = {
+                name: instance(of, f"audit.groups[{name!r}]") if isinstance(of, dict) and "class_path" in of else of
+                for name, of in self.groups.items()
+            }
         for name in ("eval_dataset", "train_loader_factory"):
             if arguments[name] is not None:
                 arguments[name] = _imported(arguments[name], f"audit.{name}")

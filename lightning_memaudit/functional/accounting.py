@@ -209,6 +209,7 @@ def root_logger_kept() -> Iterator[None]:
 
 
 @lru_cache(maxsize=256)
+@lru_cache(maxsize=64)  # every model of an arm asks for the same
 def _least_noise(target: float, delta: float, before: tuple[NoisySteps, ...], more: NoisySteps) -> float:
     def excess(log_noise: float, spent: Callable[[tuple[NoisySteps, ...], float], float]) -> float:
         epsilon = spent((*before, more._replace(noise_multiplier=math.exp(log_noise))), delta)

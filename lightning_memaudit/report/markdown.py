@@ -130,7 +130,7 @@ def decides(row: dict[str, Any]) -> str:
         if row[key] is not None
     ]
     if not ways and row["factor_needed"] is not None and row["factor_needed"] <= _PRACTICAL:
-        ways = [f"{row['factor_needed']:.1f} times as many of both"]
+        ways = [f"{row['factor_needed']:.2g} times as many of both"]
     return f"undecided: {' or '.join(ways)} would do" if ways else "undecided: no practical number would do"
 
 

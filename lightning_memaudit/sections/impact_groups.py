@@ -211,7 +211,7 @@ def who_pays(
     factor = _factor(row)
     more = "no practical number of examples and models would"
     if factor <= _PRACTICAL:
-        more = f"about {factor:.1f} times as many examples and models would"
+        more = f"about {factor:.2g} times as many examples and models would"
     sentence = (
         f"{arm.name}: who pays cannot be said: no group's excess drop has an interval above 0. The largest is that of "
         f"{who}: {numbers}; {more} decide it."

@@ -150,7 +150,7 @@ def test_demo(memaudit, tmp_path):
 def test_help(memaudit):
     result = memaudit("--help")
     assert result.code == 0
-    for command in ("run", "status", "report", "export", "demo"):
+    for command in ("run", "status", "report", "export", "theory", "demo"):
         assert f"\n  {command} " in result.out
         shown = memaudit(command, "--help")
         assert shown.code == 0
