@@ -309,7 +309,7 @@ def test_two_processes_write_one_shard(tmp_path):
 
 def test_groups_of_several_models_are_kept(tmp_path):
     fit(None, recorder=OutcomeRecorder(tmp_path, groups={"digit": "label"}))
-    half = {"train": [0] * 24, "test": [0] * 5}
+    half = {"train": [0, 1] * 12, "test": [0] * 5}
     fit(None, recorder=OutcomeRecorder(tmp_path, groups={"half": half}), model_id=1)
     assert set(OutcomeStore(tmp_path).examples("train").groups) == {"digit", "half"}
 
