@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import sys
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ __all__ = ["Audit"]
 
 ImpactOn = Literal["subset", "full"]
 
+_log = logging.getLogger(__name__)
 _LEAST_MODELS_TO_LOOK = 4
 
 
@@ -125,6 +127,12 @@ class Audit:
         self.treatments = checked_treatments(treatments)
         at_least(1, n_treated_models=n_treated_models)
         self.n_treated_models = n_treated_models
+        if self.treatments and impact_on == "subset" and n_treated_models > self.n_models:
+            _log.warning(
+                "n_treated_models=%d: only the %d baseline models there are can be treated",
+                n_treated_models,
+                self.n_models,
+            )
         if impact_on not in get_args(ImpactOn):
             raise ArgumentError(f"impact_on={impact_on!r}: 'subset' or 'full'")
         self._impact_on = impact_on

@@ -151,7 +151,15 @@ def accuracy_drop(
     first, second = (as_correct(x, name=name, min_models=1) for x, name in ((base, "base"), (treated, "treated")))
     form: Form = "normal" if interval == "normal" else "auto"
     found, arms, codes = _drop(first, second, groups, paired=paired, level=level, n_groups=n_groups, form=form)
-    if interval == "two-way" or interval == "normal":
+    if interval == "two-way":  # with few models the normal form goes beyond what a drop of accuracies can be
+        return replace(
+            found,
+            low=np.maximum(found.low, -1.0),
+            high=np.minimum(found.high, 1.0),
+            excess_low=np.maximum(found.excess_low, -2.0),
+            excess_high=np.minimum(found.excess_high, 2.0),
+        )
+    if interval == "normal":
         return found
     total = len(found.group)
     if interval == "bootstrap":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,13 +24,14 @@ _DEFAULTS = {_M_TRIM_THRESHOLD: 128 * 2**10, _M_TOP_PAD: 128 * 2**10}
 def freed_memory_kept() -> Iterator[None]:
     """Let this process keep up to 512 MB that it has freed, and give them back at the end.
 
-    Where the C library is another than glibc, nothing is changed.
+    What stays is the size from which glibc maps memory by itself, 32 MB, which is the largest that it would settle on.
+    Where the C library is another than glibc, or the environment has MALLOC_ settings, nothing is changed.
 
     Example:
         >>> with freed_memory_kept():
         ...     pass
     """
-    if platform.libc_ver()[0] != "glibc":
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         yield
         return
     libc = ctypes.CDLL(None)

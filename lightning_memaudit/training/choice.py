@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,11 +28,12 @@ __all__ = ["Choice", "Decision", "Engine", "choose", "decide", "record"]
 
 Engine = Literal["trainer", "in-memory", "ensemble"]
 
+_log = logging.getLogger(__name__)
 _CHUNK_SIZES = (8, 32)  # gains flatten after that, and the last chunk of a population is shared out the worse
 _TIMED_STEPS = 8
 _NOT_WORTH_A_TRIAL = 4.0  # seconds that all models take together
 _BETTER_BY = 1.1
-_AS_GOOD_AS = 1.1  # then the larger number: what every chunk costs besides its steps is not timed
+_AS_GOOD_AS = 1.1  # then the smaller number, which leaves more of the cache and the memory to other processes
 _ASKED_FOR = "asked for"
 _COMPILED_GAINS = 1.15  # about, where it gains anything
 _COMPILED_COSTS = 12.0  # seconds, in every process, when nothing is in the compiler's cache
@@ -163,7 +165,7 @@ def choose(
             times = _ensemble_times(population, plan, model_ids, data, known)
     except NotHonoured as unsuited:
         return Decision(replace(plain, reason=f"training several models at once does not go with {unsuited}"), data)
-    size = max(size for size, seconds in times.items() if seconds <= _AS_GOOD_AS * min(times.values()))
+    size = min(size for size, seconds in times.items() if seconds <= _AS_GOOD_AS * min(times.values()))
     milliseconds = {**plain.milliseconds_per_step}
     milliseconds |= {f"ensemble-{size}": seconds * 1e3 for size, seconds in times.items()}
     if "in-memory" in allowed and times[size] * _BETTER_BY > step:
@@ -193,6 +195,7 @@ def _ensemble_times(
             raise
         except Exception as error:  # such as too little memory for so many
             if times:
+                _log.warning("not %d models at once: %s: %s", len(ids), type(error).__name__, error)
                 break
             raise NotHonoured(f"{len(ids)} models at once: {type(error).__name__}") from error
         times[len(ids)] = chunk.seconds_per_step / len(ids)

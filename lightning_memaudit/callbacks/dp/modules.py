@@ -22,13 +22,14 @@ __all__ = ["check_module", "fix_module"]
 
 _WAYS_OUT = {
     _BatchNorm: (
-        "makes the output for an example depend on the others: use GroupNorm (fix_modules=True does so), and a "
-        "baseline that has it too; or freeze it with eval() and requires_grad_(False)"
+        "makes the output for an example depend on the others: use GroupNorm, which "
+        "DifferentialPrivacy(fix_modules=True) puts in, and a baseline that has it too; or freeze it with eval() and "
+        "requires_grad_(False)"
     ),
     _InstanceNorm: "keeps statistics of the data: set track_running_stats=False",
     nn.Module: (
-        "has no per-example gradients: use Opacus's own layer (fix_modules=True does so), and a baseline that has it "
-        "too; or freeze it with requires_grad_(False)"
+        "has no per-example gradients: use Opacus's own layer, which DifferentialPrivacy(fix_modules=True) puts in, "
+        "and a baseline that has it too; or freeze it with requires_grad_(False)"
     ),
 }
 

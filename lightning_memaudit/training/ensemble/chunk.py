@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,7 +40,7 @@ class TrainedChunk:
         stack: Their parameters and buffers.
         pl_module: A module of their architecture.
         seconds: Time that training took.
-        seconds_per_step: Median over the steps, of all models together.
+        seconds_per_step: Of the fastest step, which was disturbed least; of all models together.
     """
 
     model_ids: tuple[int, ...]
@@ -86,7 +85,7 @@ def train_chunk(
     except StoppedEarly:
         template.append(spare)
     seconds = time.perf_counter() - started
-    return TrainedChunk(tuple(model_ids), loop.stack, template[0], seconds, median(loop.step_seconds or [0.0]))
+    return TrainedChunk(tuple(model_ids), loop.stack, template[0], seconds, min(loop.step_seconds or [0.0]))
 
 
 def score_chunk(population: Population, plan: SubsetPlan, chunk: TrainedChunk, data: InMemoryData) -> list[Shard]:

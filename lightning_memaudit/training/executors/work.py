@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Work", "even_size", "last_size"]
 
+_SMALL = 8  # models at once; fewer gain little over one after the other
 _TRIES = 3  # of a model whose worker was killed
 
 
@@ -35,7 +36,8 @@ def even_size(n_models: int, largest: int, n_workers: int) -> int:
 def last_size(n_models: int, size: int, n_workers: int) -> int:
     """The size of the last leases: half of the others, so that nobody waits long for another at the end.
 
-    Few models are dealt out in one round, since those that are trained at once take about as long when they are fewer.
+    Small ones stay as they are. Few models are dealt out in one round, since those that are trained at once take about
+    as long when they are fewer.
 
     Args:
         n_models: In all.
@@ -49,7 +51,7 @@ def last_size(n_models: int, size: int, n_workers: int) -> int:
     if n_models <= n_workers * size:
         return even_size(n_models, size, n_workers)
     n_full = max(0, (n_models - 2 * n_workers * size) // size + 1)
-    return even_size(n_models - n_full * size, math.ceil(size / 2), n_workers)
+    return even_size(n_models - n_full * size, max(min(size, _SMALL), math.ceil(size / 2)), n_workers)
 
 
 class Work:

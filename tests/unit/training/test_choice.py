@@ -47,7 +47,7 @@ def test_chunks_are_timed(n_models, sizes, worth_a_trial, monkeypatch) -> None:
     assert list(found.milliseconds_per_step) == ["in-memory", *[f"ensemble-{size}" for size in sizes]]
     times = found.milliseconds_per_step
     fastest = min(times[f"ensemble-{size}"] for size in sizes)
-    best = max(size for size in sizes if times[f"ensemble-{size}"] <= 1.1 * fastest)
+    best = min(size for size in sizes if times[f"ensemble-{size}"] <= 1.1 * fastest)
     assert found.chunk_size == best
     assert (
         found.reason
