@@ -253,20 +253,25 @@ def main() -> None:
         "versions": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
         "quick": options.quick,
     }
-    results = []
+    results, failed = [], []
     for name in ROWS:
         if name.startswith(options.only):
             command = [sys.executable, __file__, "--row", name, *(["--quick"] if options.quick else [])]
             output = subprocess.run(command, capture_output=True, text=True, check=False)
             found = [line for line in output.stdout.splitlines() if line.startswith("RESULT")]
             if not found:
-                sys.exit(f"{name}: {output.stderr}")
+                print(f"| {name} | FAILED | | | | {output.stderr.strip().splitlines()[-1:]} |", flush=True)
+                failed.append(name)
+                continue
             results += json.loads(found[0].removeprefix("RESULT"))
-            print(table(results, machine).splitlines()[-1], flush=True)
+            for line in table(results, machine).splitlines()[-len(json.loads(found[0].removeprefix("RESULT"))) :]:
+                print(line, flush=True)
     print("\n" + table(results, machine))
     if options.keep:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{today}.md").write_text(table(results, machine))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
