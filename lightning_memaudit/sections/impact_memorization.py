@@ -85,8 +85,8 @@ def _slope(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[A
             n_splits=_SPLITS[correct.size > _LARGE],
             level=LEVEL,
         )
-    except ArgumentError:
-        return unavailable(_too_few(baseline, treated))
+    except ArgumentError as error:
+        return unavailable(f"{_too_few(baseline, treated)} ({error})")
     known: dict[str, Any] = {
         "slope": line.slope,
         "low": line.low,
@@ -141,8 +141,8 @@ def _factor(line: MemorizationSlope) -> float:
 def _bins(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray) -> dict[str, Any]:
     try:
         table = drop_by_memorization(correct, baseline.mask, treated, pairs=rows, blocks=baseline.blocks, level=LEVEL)
-    except ArgumentError:
-        return unavailable(_too_few(baseline, treated))
+    except ArgumentError as error:
+        return unavailable(f"{_too_few(baseline, treated)} ({error})")
     return found(
         condition=table.condition,
         n_unscored=table.n_unscored,
