@@ -18,7 +18,7 @@ from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.memory import InMemoryData, read_into_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
@@ -93,6 +93,7 @@ def decide(
     *,
     allowed: Sequence[Engine],
     n_processes: int = 1,
+    foresee: Callable[[float], None] | None = None,
 ) -> Decision:
     """``choose``, once for a population, and on record in the store.
 
@@ -103,6 +104,7 @@ def decide(
         store: Where the choice is kept; the next run of a population sticks to it.
         allowed: The ways to choose from.
         n_processes: How many processes share the work.
+        foresee: As for ``choose``.
     """
     if population.recipe.made_from and population.decision is None:
         population.decision = Decision(Choice("trainer", reason="made from trained models"), None)
@@ -114,7 +116,13 @@ def decide(
         else:
             with preserved_randomness():
                 population.decision = choose(
-                    population, plan, model_ids, allowed=allowed, length=population.length, n_processes=n_processes
+                    population,
+                    plan,
+                    model_ids,
+                    allowed=allowed,
+                    length=population.length,
+                    n_processes=n_processes,
+                    foresee=foresee,
                 )
         record(population, store, population.decision.choice.to_dict())
     return population.decision
@@ -134,6 +142,7 @@ def choose(
     allowed: Sequence[Engine] = ("in-memory", "ensemble"),
     length: Length,
     n_processes: int = 1,
+    foresee: Callable[[float], None] | None = None,
 ) -> Decision:
     """Try the faster ways on a few models and take the fastest that gives the same weights.
 
@@ -144,6 +153,7 @@ def choose(
         allowed: The ways to choose from, where they are right for the recipe; the Trainer always is.
         length: How long training is.
         n_processes: How many processes share the work.
+        foresee: Told how many seconds all models take one after the other, before several at once are tried.
     """
     if not {"in-memory", "ensemble"} & set(allowed):
         return Decision(Choice("trainer", reason=_ASKED_FOR), None)
@@ -158,6 +168,8 @@ def choose(
         return Decision(plain, data)
     if "in-memory" in allowed and step * n_batches * len(model_ids) < _NOT_WORTH_A_TRIAL:
         return Decision(replace(plain, reason="too few models to gain by training several at once"), data)
+    if foresee is not None:
+        foresee(step * n_batches * len(model_ids))
     known = Known()
     try:
         check_ensemble(population, plan, model_ids[:2], data, n_steps=n_steps)

@@ -1,6 +1,7 @@
 """A worker process: ``python -m lightning_memaudit.training.worker FOLDER N_THREADS``.
 
-It unpacks the parcel in FOLDER and trains what standard input asks for, one JSON message a line: ``{"train": [3, 4]}``.
+It does what standard input asks for, one JSON message a line: ``{"open": true}``, to unpack the parcel in FOLDER, which
+may be made after the process was started, then ``{"train": [3, 4]}``.
 It answers on standard output: ``{"event": "ready"}``, ``{"event": "stored", "model_id": 3}``, ``{"event": "idle"}``,
 ``{"event": "failed", ...}``. What the user's code prints goes to standard error, of which no more is kept than that of
 the model in hand. A parent that has no more work kills its workers; when standard input ends, the parent was killed
@@ -34,8 +35,8 @@ def main(arguments: list[str]) -> int:
     asked, answers = os.fdopen(os.dup(_STDIN)), os.fdopen(os.dup(_STDOUT), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), _STDIN)  # the user's code neither reads requests nor writes answers
     os.dup2(_STDERR, _STDOUT)
-    requests: queue.Queue[list[int]] = queue.Queue()
-    threading.Thread(target=_listen, args=(asked, requests, folder), daemon=True).start()
+    opened, requests = threading.Event(), queue.Queue[list[int]]()
+    threading.Thread(target=_listen, args=(asked, opened, requests, folder), daemon=True).start()
 
     import torch
 
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
 
     torch.set_num_threads(n_threads)
     try:
+        opened.wait()
         session = Session.open(folder)
         _say(answers, event="ready")
         while True:
@@ -57,9 +59,13 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _listen(asked: TextIO, requests: queue.Queue[list[int]], folder: Path) -> None:
+def _listen(asked: TextIO, opened: threading.Event, requests: queue.Queue[list[int]], folder: Path) -> None:
     for line in asked:
-        requests.put(json.loads(line)["train"])
+        match json.loads(line):
+            case {"open": _}:
+                opened.set()
+            case {"train": model_ids}:
+                requests.put(model_ids)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # wherever the main thread is: nobody waits for it any more
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lightning_memaudit.training.choice import decide
 from lightning_memaudit.training.engines import train_here
+from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.process import allowed_engines, can_share, train_in_processes
 from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
 from lightning_memaudit.training.parcel import NotSentError
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Auto"]
 
 _log = logging.getLogger(__name__)
-_WORTH_WORKERS = 6.0  # seconds in one process, set-up and scores not counted; a worker takes four to five to start
+_WORTH_STARTING = 12.0  # seconds of one model after the other: workers start while faster ways are tried
+_WORTH_STARTED = 2.0  # seconds in one process, set-up and scores not counted, with workers about to be ready
+_WORTH_WORKERS = 6.0  # the same, with workers that have to be started
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,21 @@ class Auto:
             return
         n_workers = min(default_workers(population), len(model_ids)) if can_share(store) else 1
         done: set[int] = set()
-        with using_threads(share_of_threads(n_workers)):
-            decision = decide(population, plan, model_ids, store, allowed=allowed_engines(None), n_processes=n_workers)
+        with using_threads(share_of_threads(n_workers)), Crew.beside_this_process(n_workers) as crew:
+
+            def foresee(seconds: float) -> None:
+                if seconds > _WORTH_STARTING:
+                    crew.start()
+
+            decision = decide(
+                population,
+                plan,
+                model_ids,
+                store,
+                allowed=allowed_engines(None),
+                n_processes=n_workers,
+                foresee=foresee,
+            )
             seconds = decision.choice.seconds_per_model
             if seconds is None and n_workers > 1:  # Lightning's own loop, which was not timed
                 started = time.perf_counter()
@@ -55,11 +71,10 @@ class Auto:
                 done.add(model_ids[0])
                 seconds = time.perf_counter() - started
             todo = [model_id for model_id in model_ids if model_id not in done]
-            if n_workers > 1 and (seconds or 0.0) * len(todo) > _WORTH_WORKERS:
+            worth = _WORTH_STARTED if crew.is_started else _WORTH_WORKERS
+            if n_workers > 1 and (seconds or 0.0) * len(todo) > worth:
                 try:
-                    for model_id in train_in_processes(
-                        population, plan, todo, store, decision, n_workers=n_workers, notes=notes
-                    ):
+                    for model_id in train_in_processes(population, plan, todo, store, decision, crew, notes=notes):
                         done.add(model_id)
                         yield model_id
                 except NotSentError as error:

@@ -21,12 +21,11 @@ import torch
 
 import lightning_memaudit
 from lightning_memaudit.exceptions import TrainingError
+from lightning_memaudit.training.executors.work import Work
 from lightning_memaudit.training.failure import rebuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from lightning_memaudit.training.executors.work import Work
 
 __all__ = ["Crew"]
 
@@ -37,28 +36,34 @@ _SECONDS_TO_END = 5.0  # of a worker that has closed its pipe
 
 
 class Crew:
-    """The worker processes of one run: a context in which they live.
+    """The worker processes of one run: a context in which they and the folder of their parcel live.
+
+    They may be started before the parcel is made, so that they import while a way of training is chosen.
 
     Args:
-        folder: Of the parcel.
-        work: What is to be trained.
-        is_stored: Whether a model is recorded by now.
         size: Workers.
         n_threads: Threads of each.
+
+    Attributes:
+        is_started: Whether the workers were started.
     """
 
-    def __init__(
-        self, folder: Path, work: Work, is_stored: Callable[[int], bool], *, size: int, n_threads: int
-    ) -> None:
-        self._folder = folder
-        self._work = work
-        self._is_stored = is_stored
+    def __init__(self, *, size: int, n_threads: int) -> None:
+        self.size = size
+        self.is_started = False
         self._n_threads = n_threads
         self._failed_starts = 0
+        self._is_open = False
+        self._work: Work = Work((), size=1, n_workers=1)
+        self._is_stored: Callable[[int], bool] = bool
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
-        for index in range(size):
-            self._hire(index + 1)  # this process is the first
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def beside_this_process(cls, n_workers: int) -> Crew:
+        """Those that make ``n_workers`` processes together with this one, each with as many threads as this one."""
+        return cls(size=n_workers - 1, n_threads=torch.get_num_threads())
 
     def __enter__(self) -> Crew:
         return self
@@ -67,6 +72,34 @@ class Crew:
         for worker in self._workers:
             worker.end()
         self._selector.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @property
+    def folder(self) -> Path:
+        """Of the parcel; it is made when it is first asked for."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True)
+        return Path(self._folder.name)
+
+    def start(self) -> None:
+        """Start the workers, if that has not been done; they wait for ``open``."""
+        if not self.is_started:
+            self.is_started = True
+            for index in range(self.size):
+                self._hire(index + 1)  # this process is the first
+
+    def open(self, work: Work, is_stored: Callable[[int], bool]) -> None:
+        """Let the workers unpack the parcel, which is in ``folder`` by now.
+
+        Args:
+            work: What is to be trained.
+            is_stored: Whether a model is recorded by now.
+        """
+        self._work, self._is_stored, self._is_open = work, is_stored, True
+        for worker in self._workers:
+            worker.open()
+        self.start()
 
     @property
     def is_busy(self) -> bool:
@@ -157,12 +190,14 @@ class Crew:
 
     def _hire(self, index: int) -> None:
         try:
-            worker = _Worker.start(self._folder, index, self._n_threads)
+            worker = _Worker.start(self.folder, index, self._n_threads)
         except OSError as error:  # too many processes, no memory for another, a full disk
             _log.warning("one worker process less: it cannot be started (%s)", error)
             return
         self._workers.append(worker)
         self._selector.register(worker.answers, selectors.EVENT_READ, worker)
+        if self._is_open:
+            worker.open()
 
 
 @dataclass(slots=True, eq=False)
@@ -193,10 +228,16 @@ class _Worker:
             raise
         return cls(index, process, cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout), errors)
 
+    def open(self) -> None:
+        self._ask("open", True)
+
     def send(self, model_ids: list[int]) -> None:
         self.leases.append(model_ids)
+        self._ask("train", model_ids)
+
+    def _ask(self, what: str, of: Any) -> None:
         with suppress(BrokenPipeError):  # it has died, which reading from it will show
-            self.requests.write(json.dumps({"train": model_ids}).encode() + b"\n")
+            self.requests.write(json.dumps({what: of}).encode() + b"\n")
             self.requests.flush()
 
     def read(self) -> tuple[list[dict[str, Any]], bool]:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
-
-import torch
 
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
@@ -89,13 +85,12 @@ class Process:
             )
         check_reachable(store)
         n_workers = min(self.n_workers or default_workers(population), len(model_ids))
-        with using_threads(share_of_threads(n_workers)):
+        with using_threads(share_of_threads(n_workers)), Crew.beside_this_process(n_workers) as crew:
+            crew.start()
             decision = decide(
                 population, plan, model_ids, store, allowed=allowed_engines(self.engine), n_processes=n_workers
             )
-            yield from train_in_processes(
-                population, plan, model_ids, store, decision, n_workers=n_workers, notes=notes
-            )
+            yield from train_in_processes(population, plan, model_ids, store, decision, crew, notes=notes)
 
 
 def at_least(lowest: int, **numbers: Any) -> None:
@@ -192,30 +187,28 @@ def train_in_processes(
     model_ids: Sequence[int],
     store: OutcomeStore,
     decision: Decision,
+    crew: Crew,
     *,
-    n_workers: int,
     notes: Sequence[str] = (),
 ) -> Iterator[int]:
-    """Train models in ``n_workers`` processes, this one included; what a killed worker left is done by the others.
+    """Train models in this process and those of a crew; what a killed worker left is done by the others.
 
     Raises:
         NotSentError: The user's objects cannot be sent to other processes.
         TrainingError: The user's code failed, or workers were killed again and again on the same models.
     """
     damaged = {model_id for model_id in model_ids if store.has(model_id, population.recipe.arm)}
+    n_workers = crew.size + 1
     work = deal(model_ids, decision.choice, n_workers)
     record(population, store, {**decision.choice.to_dict(), "processes": n_workers})
-    with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        if n_workers > 1:
-            parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
-            pack(parcel, folder, rows=rows_of(decision))
-        is_stored = stored_since(population, store, damaged)
-        with Crew(folder, work, is_stored, size=n_workers - 1, n_threads=torch.get_num_threads()) as crew:
-            while work.remains or crew.is_busy:
-                yield from crew.attend(wait=not work.is_fresh)
-                if work.is_fresh:
-                    lease = work.take()
-                    for model_id in train_lease(population, plan, lease, store, decision, damaged=damaged, notes=notes):
-                        yield model_id
-                        yield from crew.attend(wait=False)
+    if crew.size:
+        parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
+        pack(parcel, crew.folder, rows=rows_of(decision))
+    crew.open(work, stored_since(population, store, damaged))
+    while work.remains or crew.is_busy:
+        yield from crew.attend(wait=not work.is_fresh)
+        if work.is_fresh:
+            lease = work.take()
+            for model_id in train_lease(population, plan, lease, store, decision, damaged=damaged, notes=notes):
+                yield model_id
+                yield from crew.attend(wait=False)

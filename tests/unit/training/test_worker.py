@@ -44,8 +44,13 @@ class Worker:
             env=os.environ | {"MEMAUDIT_TEST_FOLDER": str(folder)},
         )
 
+        self.ask("open", True)
+
     def send(self, *model_ids: int) -> None:
-        self.process.stdin.write(json.dumps({"train": model_ids}).encode() + b"\n")
+        self.ask("train", model_ids)
+
+    def ask(self, what: str, of) -> None:
+        self.process.stdin.write(json.dumps({what: of}).encode() + b"\n")
         self.process.stdin.flush()
 
     def heard(self) -> dict:

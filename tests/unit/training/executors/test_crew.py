@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -18,12 +20,16 @@ from lightning_memaudit.training.executors import crew as crew_module
 from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.work import Work
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[4]
 WORKER = """
 import json, os, subprocess, sys, time
 
 folder, n_threads = sys.argv[1:]
 behaviour = json.load(open(folder + "/behaviour.json"))
+folder = behaviour["folder"]  # which stays when that of the crew is gone
 store = behaviour["store"] + "/outcomes/baseline"
 
 def say(**message):
@@ -48,7 +54,11 @@ if behaviour.get("child"):
     open(folder + "/child", "w").write(str(count_of.pid))
 say(event="ready")
 for line in sys.stdin:
-    for model_id in json.loads(line)["train"]:
+    request = json.loads(line)
+    if request.get("open"):
+        count("opened")
+        continue
+    for model_id in request["train"]:
         count(f"trained-{model_id}")
         if model_id in behaviour.get("fails", []):
             say(event="failed", kind="MismatchError", message="other data", where="Traceback")
@@ -72,21 +82,24 @@ class Scene:
         self.store = OutcomeStore(folder / "store")
         (folder / "store/outcomes/baseline").mkdir(parents=True)
         self.work = Work(range(n_models), size=behaviour.pop("size_of_lease", 1), n_workers=2)
-        (folder / "behaviour.json").write_text(json.dumps({"store": self.store.url, **behaviour}))
+        (folder / "behaviour.json").write_text(
+            json.dumps({"folder": str(folder), "store": self.store.url, **behaviour})
+        )
         self.stored: list[int] = []
 
-    def crew(self, size: int = 1, damaged=()) -> Crew:
-        return Crew(
-            self.folder,
-            self.work,
-            lambda model_id: model_id not in damaged and self.store.has(model_id),
-            size=size,
-            n_threads=3,
-        )
+    @contextmanager
+    def crew(self, size: int = 1, damaged=(), *, started_early: bool = False) -> Iterator[Crew]:
+        with Crew(size=size, n_threads=3) as crew:
+            (crew.folder / "behaviour.json").symlink_to(self.folder / "behaviour.json")
+            if started_early:
+                crew.start()
+                wait_for(lambda: self.times("starts") == size)
+            crew.open(self.work, lambda model_id: model_id not in damaged and self.store.has(model_id))
+            yield crew
 
-    def play(self, size: int = 1, damaged=(), *, trains_along: bool = False) -> list[int]:
+    def play(self, size: int = 1, damaged=(), *, trains_along: bool = False, started_early: bool = False) -> list[int]:
         deadline = time.monotonic() + 60
-        with self.crew(size, damaged) as crew:
+        with self.crew(size, damaged, started_early=started_early) as crew:
             while (self.work.remains or crew.is_busy) and time.monotonic() < deadline:
                 if trains_along and self.work.is_fresh:
                     self.stored += self.work.take()
@@ -105,6 +118,13 @@ def scripts(tmp_path, monkeypatch):
     monkeypatch.setattr(crew_module, "_COMMAND", (sys.executable, str(script)))
 
 
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def alive(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(state.strip()) and not state.startswith("Z")
@@ -117,6 +137,21 @@ def test_every_model_is_trained_once(size: int, size_of_lease: int, stammers: bo
     assert sorted(scene.play(size)) == list(range(30))
     assert all(scene.times(f"trained-{k}") == 1 for k in range(30))
     assert scene.times("starts") <= size  # some may have come too late
+
+
+def test_workers_that_were_started_early_wait_for_the_parcel(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, 30)
+    with Crew(size=2, n_threads=3) as crew:
+        (crew.folder / "behaviour.json").symlink_to(tmp_path / "behaviour.json")
+        assert not crew.is_started
+        crew.start()
+        wait_for(lambda: scene.times("starts") == 2)
+        assert crew.is_started
+        assert scene.times("opened") == 0
+    assert not crew.folder.exists()
+    assert sorted(scene.play(2, started_early=True)) == list(range(30))
+    assert scene.times("starts") == 4
+    assert scene.times("opened") == 2
 
 
 def test_a_model_that_kills_whoever_trains_it_costs_only_itself(tmp_path: Path) -> None:
@@ -133,11 +168,10 @@ def test_this_process_does_not_take_what_killed_a_worker(tmp_path: Path) -> None
     scene = Scene(tmp_path, 3, kills=[0])
     with scene.crew() as crew:
         while scene.times("starts") < 2:
-            assert list(crew.attend(wait=True)) == []
-        taken = [model_id for _ in range(3) if scene.work.is_fresh for model_id in scene.work.take()]
-        assert 2 in taken
-        assert 0 not in taken
-        assert scene.work.remains
+            scene.stored += crew.attend(wait=True)
+        scene.stored += [model_id for _ in range(3) if scene.work.is_fresh for model_id in scene.work.take()]
+        assert 0 not in scene.stored
+        assert scene.work.remains or scene.times("trained-0") > 1
 
 
 def test_what_was_stored_before_its_worker_died_is_not_trained_again(tmp_path: Path) -> None:

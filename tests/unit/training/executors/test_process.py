@@ -113,7 +113,7 @@ def test_auto_goes_on_where_a_failed_crew_left_off(engine: str, tmp_path: Path, 
             if self.trainer.current_epoch:
                 trained.append(self.trainer.datamodule.model_id)
 
-    def breaks_down(population, plan, model_ids, store, decision, *, n_workers, notes):
+    def breaks_down(population, plan, model_ids, store, decision, crew, *, notes):
         yield from auto.train_here(population, plan, model_ids[:2], store, decision, notes=notes)
         raise auto.NotSentError("cannot be rebuilt")
 
@@ -130,7 +130,7 @@ def test_auto_goes_on_where_a_failed_crew_left_off(engine: str, tmp_path: Path, 
 def test_auto_times_lightnings_own_loop_before_it_asks_for_workers(tmp_path: Path, monkeypatch) -> None:
     asked = []
 
-    def spy(population, plan, model_ids, store, decision, *, n_workers, notes):
+    def spy(population, plan, model_ids, store, decision, crew, *, notes):
         asked.extend(model_ids)
         return auto.train_here(population, plan, model_ids, store, decision, notes=notes)
 
