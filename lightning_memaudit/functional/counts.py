@@ -18,6 +18,7 @@ from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
 Columns: TypeAlias = Callable[[slice | IntArray], NDArray[Any]]
 _REPAID = 2**37  # models × pairs at which counting bits saves what importing numba and compiling cost, about 1.5 s
 _AT_ONCE = 2048
+_SHAPES = ((1, 33, 2), (2, 1, 1), (3, 5, 7), (17, 64, 1), (33, 100, 65), (64, 257, 16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,19 +194,31 @@ def int8_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         >>> int8_product(torch.ones(1, 3, dtype=torch.int8), torch.ones(3, 1, dtype=torch.int8)).item()
         3
     """
+    if len(a) == 1:  # torch 2.13 answers one row with what was in memory before, where there is AVX-512
+        a = a.expand(2, -1).contiguous()
+        return int8_product(a, b)[:1]
     product: torch.Tensor = torch._int_mm(a, b)
     return product
 
 
 @cache
 def _int8_is_faster() -> bool:
-    """Time both products; without int8 dot instructions the int8 one is a hundred times slower."""
+    """Time both products; without int8 dot instructions the int8 one is a hundred times slower, or even wrong."""
     a = torch.ones((256, 256), dtype=torch.int8)
     b = a.float()
     try:
+        if not all(_int8_is_right(*shape) for shape in _SHAPES):
+            return False
         return _least_seconds(lambda: int8_product(a, a)) < _least_seconds(lambda: b @ b)
     except (AttributeError, RuntimeError):
         return False
+
+
+def _int8_is_right(p: int, q: int, s: int) -> bool:
+    """Hold a product of 0/1 matrices against that of int64."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(2, size, generator=generator, dtype=torch.int8) for size in ((p, q), (q, s)))
+    return torch.equal(int8_product(a, b).long(), a.long() @ b.long())
 
 
 def _least_seconds(product: Callable[[], torch.Tensor]) -> float:

@@ -38,6 +38,9 @@ class Marginal(Protocol):
     def log_moment(self, a: int, b: int, *, thinning: float = 1.0) -> float:
         """Log E[α^a (1 − qα)^b] with q = ``thinning`` in (0, 1]; −∞ where it is 0, NaN where it is not resolved."""
 
+    def mean_given(self, a: int, b: int) -> float:
+        """E[α^(a+1) (1 − α)^b] / E[α^a (1 − α)^b]; NaN where it is 0/0. Moments of 1e-10000000 lose it no digit."""
+
     def weight(self, low: float, high: float) -> float:
         """The expected mass of the points whose frequency lies in [low, high]: N E[α 1(α in [low, high])].
 
@@ -86,18 +89,30 @@ class DiscreteMarginal:
 
     def log_moment(self, a: int, b: int, *, thinning: float = 1.0) -> float:
         """Log E[α^a (1 − qα)^b]; see ``Marginal``."""
-        terms = self._log_probabilities.copy()
-        if a:
-            terms += a * self._log_values
-        if b:
-            terms += b * (self._log_complements if thinning == 1 else np.log1p(-thinning * self.values))
-        moment = log_sum_exp(terms)
+        moment = log_sum_exp(self._log_terms(a, b, thinning))
         return moment if self._resolves(moment, a, b, thinning) else math.nan
+
+    def mean_given(self, a: int, b: int) -> float:
+        """The mean of α when atoms weigh α^a (1 − α)^b; see ``Marginal``."""
+        weights = self._log_terms(a, b)
+        peak = weights.max()
+        if peak == -math.inf:
+            return math.nan
+        np.exp(np.subtract(weights, peak, out=weights), out=weights)
+        return float(weights @ self.values / weights.sum())
 
     def weight(self, low: float, high: float) -> float:
         """Expected mass of the points whose frequency lies in [low, high]."""
         inside = (self.values >= low) & (self.values <= high)
         return float(self.n_points * (self.probabilities[inside] @ self.values[inside]))
+
+    def _log_terms(self, a: int, b: int, thinning: float = 1.0) -> FloatArray:
+        terms: FloatArray = self._log_probabilities.copy()
+        if a:
+            terms += a * self._log_values
+        if b:
+            terms += b * (self._log_complements if thinning == 1 else np.log1p(-thinning * self.values))
+        return terms
 
     def _resolves(self, moment: float, a: int, b: int, thinning: float) -> bool:
         """Whether neither the atoms' spacing nor the probability they leave out can change the moment much."""
@@ -129,6 +144,10 @@ class BetaMarginal:
         if thinning < 1:
             return self._thinned(a, b, thinning)
         return float(self._log_moments(a, np.array(float(b))))
+
+    def mean_given(self, a: int, b: int) -> float:
+        """(a₀ + a) / (N a₀ + a + b); see ``Marginal``."""
+        return (self.concentration + a) / (self.n_points * self.concentration + a + b)
 
     def weight(self, low: float, high: float) -> float:
         """Expected mass of the points whose frequency lies in [low, high]."""

@@ -136,3 +136,19 @@ def test_one_delay_does_not_decide_which_product_is_faster() -> None:
         return torch.ones(1)
 
     assert counts._least_seconds(product) < 0.02
+
+
+def test_a_torch_whose_product_is_wrong_is_not_used(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()) + (len(b) == 33))
+    counts._int8_is_faster.cache_clear()
+    assert not counts._int8_is_faster()
+    counts._int8_is_faster.cache_clear()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 16, 300])
+def test_one_row_times_a_matrix(width: int) -> None:
+    first, second = draw(100, 1, width, seed=width)
+    left = torch.from_numpy(np.ascontiguousarray(first.T)).to(torch.int8)
+    found = counts.int8_product(left, torch.from_numpy(second).to(torch.int8))
+    assert found.shape == (1, width)
+    np.testing.assert_array_equal(found.numpy(), first.astype(np.int64).T @ second.astype(np.int64))

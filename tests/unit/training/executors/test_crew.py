@@ -92,8 +92,9 @@ class Scene:
         with Crew(size=size, n_threads=3) as crew:
             (crew.folder / "behaviour.json").symlink_to(self.folder / "behaviour.json")
             if started_early:
+                expected = self.times("starts") + size
                 crew.start()
-                wait_for(lambda: self.times("starts") == size)
+                wait_for(lambda: self.times("starts") == expected)
             crew.open(self.work, lambda model_id: model_id not in damaged and self.store.has(model_id))
             yield crew
 
