@@ -361,8 +361,12 @@ class Looks(TinyNet):
     def on_train_end(self) -> None:
         if is_worker():
             trace("memory").write_text(json.dumps(mapped_files()))
-        elif workers_of(os.getpid()):  # not in a trial
+        elif any(has_parcel(command) for command in workers_of(os.getpid()).values()):  # not in a trial
             wait_for(trace("memory").exists)
+
+
+def has_parcel(command: str) -> bool:
+    return any(Path(command.split()[-2]).iterdir())
 
 
 def mapped_files() -> dict[str, dict[str, float]]:
