@@ -29,7 +29,7 @@ __all__ = ["Choice", "Decision", "Engine", "choose", "decide", "record"]
 Engine = Literal["trainer", "in-memory", "ensemble"]
 
 _log = logging.getLogger(__name__)
-_CHUNK_SIZES = (8, 32)  # gains flatten after that, and the last chunk of a population is shared out the worse
+_CHUNK_SIZES = (8, 32, 64)  # gains flatten after that, and the last chunk of a population is shared out the worse
 _TIMED_STEPS = 8
 _NOT_WORTH_A_TRIAL = 4.0  # seconds that all models take together
 _BETTER_BY = 1.1
@@ -195,11 +195,13 @@ def choose(
 def _ensemble_times(
     population: Population, plan: SubsetPlan, model_ids: Sequence[int], data: InMemoryData, known: Known
 ) -> dict[int, float]:
-    """Seconds per step and model, by number of models at once, as far as memory allows."""
+    """Seconds per step and model, by number of models at once, as far as memory allows and more at once gain."""
     times: dict[int, float] = {}
     for size in _CHUNK_SIZES:
         ids = list(model_ids[:size])
         if times and (len(ids) in times or known.bytes_per_model * len(ids) > available_memory() / 4):
+            break
+        if len(times) > 1 and times[max(times)] * _BETTER_BY > times[min(times)]:
             break
         try:
             chunk = train_chunk(population, plan, ids, data, known, n_steps=_TIMED_STEPS)

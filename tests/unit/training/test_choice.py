@@ -44,8 +44,10 @@ def test_too_few_models_are_not_worth_a_trial() -> None:
 def test_chunks_are_timed(n_models, sizes, worth_a_trial, monkeypatch) -> None:
     found = chosen(population(zoo.Counts), n_models)
     assert found.engine == "ensemble"
-    assert list(found.milliseconds_per_step) == ["in-memory", *[f"ensemble-{size}" for size in sizes]]
     times = found.milliseconds_per_step
+    if n_models == 40 and 1.1 * times["ensemble-32"] <= times["ensemble-8"]:
+        sizes = [*sizes, 40]  # larger ones are tried as long as they gain
+    assert list(times) == ["in-memory", *[f"ensemble-{size}" for size in sizes]]
     fastest = min(times[f"ensemble-{size}"] for size in sizes)
     best = min(size for size in sizes if times[f"ensemble-{size}"] <= 1.1 * fastest)
     assert found.chunk_size == best
