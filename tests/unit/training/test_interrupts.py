@@ -1,5 +1,7 @@
 import signal
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -13,16 +15,40 @@ class Interrupted:
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_inside_a_finalizer_is_noticed_later() -> None:
+class Thing:
+    pass
+
+
+def finalized() -> None:
+    """Let an interrupt arrive inside a finalizer."""
+    Interrupted()
+
+
+def called_back() -> None:
+    """Let an interrupt arrive inside the callback of a weak reference."""
+    thing = Thing()
+    weakref.finalize(thing, signal.raise_signal, signal.SIGINT)
+    del thing
+
+
+@pytest.mark.parametrize("interrupt", [finalized, called_back])
+def test_an_interrupt_that_python_would_ignore_comes_a_moment_later(interrupt) -> None:
     before = signal.getsignal(signal.SIGINT)
+    with interrupts_noticed():
+        interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("interrupt", [finalized, called_back])
+def test_an_interrupt_that_python_would_ignore_is_noticed_at_the_next_check(interrupt) -> None:
     with interrupts_noticed() as check:
         check()
-        thing = Interrupted()
-        del thing
+        interrupt()
         with pytest.raises(KeyboardInterrupt):
             check()
-    assert signal.getsignal(signal.SIGINT) is before
+    time.sleep(0.2)  # and is not delivered when the block has ended
 
 
 def test_an_ordinary_interrupt_is_raised_at_once() -> None:
