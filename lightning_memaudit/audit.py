@@ -14,6 +14,7 @@ from lightning_memaudit.data.groups import MISSING, column_of, grouping
 from lightning_memaudit.data.plan import Design, SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.stopping import Reliable, Settled, StoppingLook, reached
+from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.audit_report import AuditReport
@@ -23,6 +24,7 @@ from lightning_memaudit.training.executors import find_executor
 from lightning_memaudit.training.executors.process import at_least
 from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
 from lightning_memaudit.training.interrupts import interrupts_noticed
+from lightning_memaudit.training.search import n_models_to_search, with_searched_rates
 from lightning_memaudit.training.task import Population, Recipe, probe
 
 if TYPE_CHECKING:
@@ -217,7 +219,7 @@ class Audit:
             )
         self._open()
         ids = [k for k in self._model_ids(total) if k % of == own]
-        arms = self._arms([k for k in self._treated_ids(total) if k % of == own])
+        arms = self._arms([k for k in self._treated_ids(total) if k % of == own], progress=progress)
         ready = arms.prepare(self._prepared(), self.plan, self.store, notes=self._recipe.trainer.notes)
         missing = set(self.store.missing(ids))
         seen_before = len(missing) < len(ids)
@@ -247,8 +249,9 @@ class Audit:
         """Train the arms of the treatments."""
         from tqdm.auto import tqdm
 
+        total = arms.n_to_train(ready, self.store)
         with (
-            tqdm(desc="treated models", unit="model", disable=not progress, dynamic_ncols=True) as bar,
+            tqdm(desc="treated models", total=total, unit="model", disable=not progress, dynamic_ncols=True) as bar,
             interrupts_noticed() as check,
             closing(arms.train(ready, self.store, self._executor, notes=self._recipe.trainer.notes)) as trained,
         ):
@@ -257,8 +260,16 @@ class Audit:
                 bar.update()
                 check()
 
-    def _arms(self, model_ids: Sequence[int]) -> Arms:
-        return Arms(self.treatments, tuple(model_ids), self._impact_on == "full", self._keep_weights)
+    def _arms(self, model_ids: Sequence[int], *, progress: bool) -> Arms:
+        from tqdm.auto import tqdm
+
+        on_full_data = self._impact_on == "full"
+        n_searched = n_models_to_search(self.treatments)
+        with tqdm(desc="learning rates", total=n_searched, disable=not (progress and n_searched), leave=False) as bar:
+            treatments = with_searched_rates(
+                self, self.treatments, self.store, prefix=FULL if on_full_data else "", on_model=bar.update
+            )
+        return Arms(treatments, tuple(model_ids), on_full_data, self._keep_weights)
 
     def _treated_ids(self, total: int) -> list[int]:
         if self._impact_on == "full":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError
@@ -33,6 +33,7 @@ class Arm:
             baseline models.
         regime: Examples, batch size, steps per epoch and epochs of the models as the treatment was told them.
         privacy: ε, δ, noise multiplier, sample rate and steps of one model; None where none is promised.
+        lr_search: How the learning rate was searched; None where it was given. It is no part of what the arm is.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Arm:
     trains: bool
     regime: dict[str, Any] = field(default_factory=dict)
     privacy: dict[str, Any] | None = None
+    lr_search: dict[str, Any] | None = None
 
     @property
     def data(self) -> Literal["subset", "full"]:
@@ -68,7 +70,7 @@ class Arm:
         Raises:
             MismatchError: It is another one; the message names what differs.
         """
-        ours, theirs = _flat(asdict(self)), _flat(asdict(other))
+        ours, theirs = (_flat(asdict(replace(arm, lr_search=None))) for arm in (self, other))
         changes = [
             f"{key}: {ours.get(key)!r} there, {theirs.get(key)!r} here"
             for key in sorted({*ours, *theirs}, key=lambda key: (not key.startswith("treatment."), key))

@@ -81,6 +81,8 @@ def notes(arm: Arm | None, paired: PairedArm, clip_only: str | None) -> list[str
     if paired.without_base:
         ids = ", ".join(map(str, paired.without_base))
         said.append(f"Models {ids} are left out: the models to compare them with are not in the store.")
+    if arm is not None and arm.lr_search is not None:
+        said += _search(arm.lr_search)
     if is_private(arm):
         assert arm is not None  # noqa: S101
         if clip_only is None:
@@ -92,11 +94,25 @@ def notes(arm: Arm | None, paired: PairedArm, clip_only: str | None) -> list[str
             said.append(
                 "The learning rate is the baseline's, not chosen for clipped gradients: that is misleading, since one "
                 "that suits SGD can make clipping alone look like the price of privacy. Give the treatment lr=, or "
-                "have it searched."
+                "several to have it searched: lr=(0.1, 0.3, 1.0)."
             )
     if arm is not None and arm.privacy is not None:
         said.append(_privacy(arm))
     return said
+
+
+def _search(search: Mapping[str, Any]) -> list[str]:
+    """How a learning rate was chosen."""
+    tried = ", ".join(f"{row['rate']:g} ({100 * row['accuracy']:.1f} %)" for row in search["table"])
+    chosen = (
+        f"The learning rate {search['rate']:g} was searched for {search['arm']}: it has the best accuracy of {tried}, "
+        f"each from {search['n_models']} models on the {search['n_examples']} training examples that at least one of "
+        "them did not train on. No test or validation example was looked at. The choice depends on the data, and is "
+        "not covered by ε."
+    )
+    if not search["is_at_the_edge"]:
+        return [chosen]
+    return [chosen, "The chosen rate is the smallest or the largest that was tried; one beyond it may be better."]
 
 
 def _privacy(arm: Arm) -> str:
@@ -110,7 +126,16 @@ def _privacy(arm: Arm) -> str:
         budget = f"ε = {privacy['epsilon']:.3g} at δ = {privacy['delta']:g}"
     if privacy.get("noise_multiplier") is not None:
         noise = f" (noise multiplier {privacy['noise_multiplier']:.3g})"
-    return f"{budget}{noise} is that of one model, for {examples}."
+    said = (
+        f"{budget}{noise} is that of one model, for {examples}; neighbouring data sets differ by one example that is "
+        "added or removed."
+    )
+    if size is not None and privacy.get("delta") is not None and privacy["delta"] >= 1 / size:
+        said += (
+            f" δ is not below 1/n = {1 / size:.2g}: a mechanism that publishes one example in the open keeps such a "
+            "promise; choose a smaller target_delta."
+        )
+    return said
 
 
 def _class(arm: Arm) -> str:

@@ -114,6 +114,18 @@ class Arms:
                 yield from _run(arm.population.of_arm(made_from=base), arm.plan, ids, store, executor, notes)
         self._forget_weights(store)
 
+    def n_to_train(self, ready: Sequence[ReadyArm], store: OutcomeStore) -> int:
+        """How many models ``train`` will yield: those that are missing, and those that must be rebuilt for them."""
+        missing = {arm.name: store.missing(self.model_ids, arm.name) for arm in ready}
+        gone = {
+            k
+            for arm in ready
+            if arm.treatment.starts_trained and arm.treatment.name != BASELINE
+            for k in missing[arm.name]
+            if _base_of(store, k, self.prefix) is None
+        }
+        return sum(map(len, missing.values())) + len(gone)
+
     def _ready(
         self,
         treatment: Treatment,
@@ -127,7 +139,14 @@ class Arms:
         population = baseline.of_arm(treatment=treatment, arm=name, regime=regime)
         if treatment.starts_trained:
             population = population.of_arm(made_from=self.prefix + BASELINE)
-        arm = Arm(name, _described(treatment), treatment.trains, asdict(regime), canonical(treatment.privacy(regime)))
+        arm = Arm(
+            name,
+            _described(treatment),
+            treatment.trains,
+            asdict(regime),
+            canonical(treatment.privacy(regime)),
+            canonical(getattr(treatment, "lr_search", None)),
+        )
         store.check_arm(arm)
         if store.missing(self.model_ids, name):
             kept = frozenset({first_model(plan)} if treatment.starts_trained else ())
@@ -217,7 +236,19 @@ def checked_treatments(treatments: Any) -> tuple[Treatment, ...]:
         check_arm_name(name)
         if names.count(name) > 1:
             raise ArgumentError(f"treatments: two are named {name!r}; give one of them another name=")
+    _check_named_rates({treatment.name: getattr(treatment, "lr", None) for treatment in kept})
     return kept
+
+
+def _check_named_rates(rates: dict[str, Any]) -> None:
+    """Refuse a learning rate that is the name of no treatment with one of its own."""
+    for name, rate in rates.items():
+        if isinstance(rate, str) and (rates.get(rate) is None or isinstance(rates[rate], str)):
+            own = [other for other, its in rates.items() if its is not None and not isinstance(its, str)]
+            raise ArgumentError(
+                f"treatments: lr={rate!r} of {name!r} is the name of no treatment with a learning rate of its own; "
+                f"there is {', '.join(own) or 'none'}"
+            )
 
 
 def _run(
@@ -237,6 +268,7 @@ def _described(treatment: Treatment) -> dict[str, Any]:
     described = canonical(treatment)
     if not isinstance(described, dict):
         described = {"class": described, **canonical(getattr(treatment, "__dict__", {}))}
+    described.pop("lr_search", None)
     return {**described, "name": treatment.name}
 
 

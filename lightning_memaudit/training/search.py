@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,13 +18,17 @@ from lightning_memaudit.training.arms import regime_of
 from lightning_memaudit.training.task import probe, train_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.outcomes.arms import Arm
     from lightning_memaudit.training.task import Population
     from lightning_memaudit.treatments.base import Treatment
 
-__all__ = ["LearningRateSearch", "TriedRate", "search_learning_rate"]
+__all__ = ["LearningRateSearch", "TriedRate", "n_models_to_search", "search_learning_rate", "with_searched_rates"]
 
 _SPLIT = "train"
+_MODELS = 2  # of each rate
 
 
 class _Audited(Protocol):
@@ -94,7 +98,12 @@ class LearningRateSearch:
 
 
 def search_learning_rate(
-    audit: _Audited, treatment: Treatment, rates: Iterable[float], *, n_models: int = 2
+    audit: _Audited,
+    treatment: Treatment,
+    rates: Iterable[float],
+    *,
+    n_models: int = _MODELS,
+    on_model: Callable[[], object] = bool,
 ) -> LearningRateSearch:
     """Train a few models of a treatment with each learning rate and take the rate that does best without the example.
 
@@ -107,6 +116,7 @@ def search_learning_rate(
         treatment: One with a learning rate of its own, such as ``DPSGD(target_epsilon=3.0)``.
         rates: Learning rates; of equally good ones the smallest is chosen.
         n_models: Models for each rate.
+        on_model: Called when a model is trained.
 
     Returns:
         The treatment with the chosen rate, and the table of all rates.
@@ -143,12 +153,70 @@ def search_learning_rate(
             probe(arm, audit.plan, store)
             for model_id in model_ids:
                 train_model(arm, audit.plan, model_id, store)
+                on_model()
             correct = store.load(name, _SPLIT, model_ids=model_ids, fields=("correct",)).correct
             right = float((correct * out).sum(axis=0)[judged] @ (1 / out.sum(axis=0)[judged]))
             low, high = wilson(min(right, judged.sum()), judged.sum())
             table.append(TriedRate(rate, right / int(judged.sum()), float(low), float(high)))
     best = max(range(len(table)), key=lambda i: table[i].accuracy)
-    return LearningRateSearch(candidates[best], tuple(table), len(model_ids), int(judged.sum()))
+    found = LearningRateSearch(candidates[best], tuple(table), len(model_ids), int(judged.sum()))
+    chosen: Any = candidates[best]
+    known = {field.name for field in dataclasses.fields(chosen)}
+    if "lr_search" not in known:
+        return found
+    return dataclasses.replace(found, treatment=dataclasses.replace(chosen, lr_search=found.to_dict()))
+
+
+def with_searched_rates(
+    audit: _Audited,
+    treatments: Sequence[Treatment],
+    store: OutcomeStore,
+    *,
+    prefix: str = "",
+    on_model: Callable[[], object] = bool,
+) -> tuple[Treatment, ...]:
+    """Treatments of one learning rate each: several are searched, and a name stands for the rate of that treatment.
+
+    Args:
+        audit: An ``Audit``.
+        treatments: With whatever they were given as ``lr``.
+        store: Of the audit; what an arm in it was searched for is not searched again.
+        prefix: What stands before the names of the arms.
+        on_model: Called when a model is trained.
+    """
+    found: dict[str, Any] = {}
+    for treatment in treatments:
+        rates: Any = getattr(treatment, "lr", None)
+        if _are_several(rates):
+            found[treatment.name] = _recorded(treatment, rates, store.arm(prefix + treatment.name)) or (
+                search_learning_rate(audit, treatment, rates, on_model=on_model).treatment
+            )
+        else:
+            found[treatment.name] = treatment
+    for name, treatment in found.items():
+        if isinstance(of := getattr(treatment, "lr", None), str):
+            found[name] = dataclasses.replace(treatment, lr=found[of].lr, lr_search=found[of].lr_search)
+    return tuple(found.values())
+
+
+def n_models_to_search(treatments: Sequence[Treatment]) -> int:
+    """How many models a search trains at most."""
+    tried: list[Any] = [getattr(treatment, "lr", None) for treatment in treatments]
+    return sum((_MODELS * len(set(rates)) for rates in tried if _are_several(rates)), 0)
+
+
+def _are_several(rates: Any) -> bool:
+    return isinstance(rates, Sequence) and not isinstance(rates, str)
+
+
+def _recorded(treatment: Any, rates: Sequence[float], arm: Arm | None) -> Treatment | None:
+    """The treatment as it was found before, if that was among the same rates."""
+    if arm is None or arm.lr_search is None:
+        return None
+    if sorted(set(rates)) != [tried["rate"] for tried in arm.lr_search["table"]]:
+        return None
+    known: Treatment = dataclasses.replace(treatment, lr=arm.lr_search["rate"], lr_search=arm.lr_search)
+    return known
 
 
 def _checked_rates(rates: Any) -> list[float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
@@ -12,8 +13,6 @@ from lightning_memaudit.functional.accounting import epsilon_spent, noise_multip
 from lightning_memaudit.treatments.base import Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lightning.pytorch import Callback
 
     from lightning_memaudit.treatments.base import Regime
@@ -35,9 +34,11 @@ class DPSGD(Treatment):
         max_grad_norm: Norm to which each example's gradient is clipped.
         grad_sample_mode: How Opacus gets at the gradient of each example.
         lr: Learning rate of every parameter group in place of the baseline's; one that suits SGD makes clipping look
-            like the price of privacy.
+            like the price of privacy. Several are tried by the audit, which takes the best on training examples that
+            models did not see; a text takes the rate of the treatment of that name.
         max_epochs: Epochs in place of the baseline's.
         name: The arm's name; None makes one of the budget.
+        lr_search: How ``lr`` was searched, for the record; ``search_learning_rate`` says it.
 
     Raises:
         ArgumentError: Neither budget nor noise, or both; numbers out of range.
@@ -52,9 +53,10 @@ class DPSGD(Treatment):
     target_delta: float = 1e-5
     max_grad_norm: float = 1.0
     grad_sample_mode: Literal["hooks", "functorch", "ghost"] = "hooks"
-    lr: float | None = None
+    lr: float | Sequence[float] | str | None = None
     max_epochs: int | None = None
     name: str = ""
+    lr_search: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.target_epsilon is None) == (self.noise_multiplier is None):
@@ -126,9 +128,11 @@ class ClipOnly(Treatment):
     Args:
         max_grad_norm: Norm to which each example's gradient is clipped.
         grad_sample_mode: How Opacus gets at the gradient of each example.
-        lr: Learning rate of every parameter group in place of the baseline's.
+        lr: Learning rate of every parameter group in place of the baseline's, as for ``DPSGD``; ``lr="dpsgd-eps3"``
+            takes the rate of that arm, so that its drop splits into both causes.
         max_epochs: Epochs in place of the baseline's.
         name: The arm's name.
+        lr_search: How ``lr`` was searched, for the record; ``search_learning_rate`` says it.
 
     Raises:
         ArgumentError: Numbers out of range.
@@ -136,9 +140,10 @@ class ClipOnly(Treatment):
 
     max_grad_norm: float = 1.0
     grad_sample_mode: Literal["hooks", "functorch", "ghost"] = "hooks"
-    lr: float | None = None
+    lr: float | Sequence[float] | str | None = None
     max_epochs: int | None = None
     name: str = "clip-only"
+    lr_search: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_training(self.lr, self.max_epochs)
@@ -178,7 +183,9 @@ def _mechanism(regime: Regime, max_epochs: int | None) -> dict[str, Any]:
     }
 
 
-def _learning_rate(lr: float | None) -> tuple[LearningRate, ...]:
+def _learning_rate(lr: float | Sequence[float] | str | None) -> tuple[LearningRate, ...]:
+    if isinstance(lr, str | Sequence):
+        raise ArgumentError(f"lr={lr!r}: an audit searches it before it trains; elsewhere pass one number")
     return () if lr is None else (LearningRate(lr),)
 
 
@@ -186,8 +193,12 @@ def _epochs(max_epochs: int | None) -> dict[str, Any]:
     return {} if max_epochs is None else {"max_epochs": max_epochs}
 
 
-def _check_training(lr: float | None, max_epochs: int | None) -> None:
-    if lr is not None and not lr > 0:
-        raise ArgumentError(f"lr={lr!r}: a positive learning rate is needed, or None for the baseline's")
+def _check_training(lr: float | Sequence[float] | str | None, max_epochs: int | None) -> None:
+    rates = lr if isinstance(lr, Sequence) and not isinstance(lr, str) else [lr]
+    if not rates or not all(rate is None or isinstance(rate, str) or rate > 0 for rate in rates):
+        raise ArgumentError(
+            f"lr={lr!r}: a positive learning rate is needed, or several to try, or the name of a treatment that has "
+            "one, or None for the baseline's"
+        )
     if max_epochs is not None and max_epochs < 1:
         raise ArgumentError(f"max_epochs={max_epochs!r}: a positive number is needed, or None for the baseline's")

@@ -46,7 +46,11 @@ def test_a_private_drop_is_split_into_clipping_and_noise(tmp_path) -> None:
     assert rows["b"]["total"]["drop"] == 0
     (note,) = found["dpsgd-eps3"]["notes"]
     assert note.startswith("ε = 2.99 at δ = 1e-05 (noise multiplier 1.25) is that of one model")
-    assert note.endswith("for a training set of 8 examples, the size of a subset and not of all the data.")
+    assert (
+        "for a training set of 8 examples, the size of a subset and not of all the data; neighbouring data sets differ "
+        "by one example that is added or removed." in note
+    )
+    assert "δ is not below" not in note
     assert "not trained with DP-SGD" in found["clip-only"]["decomposition"]["reason"]
 
 
@@ -73,9 +77,17 @@ def test_a_learning_rate_that_nobody_chose_is_misleading(tmp_path) -> None:
     assert any("learning rate is the baseline's" in note for note in arm["notes"])
 
 
+def test_a_large_delta_is_said(tmp_path) -> None:
+    known = TreatedStore(tmp_path, LABELS).fill("full/baseline", right_but(0))
+    privacy = PRIVACY | {"n_examples": 12, "delta": 0.1}
+    known.fill("full/dpsgd-eps3", right_but(2), record=record("DPSGD", privacy=privacy))
+    arm = impact_section(known.store).to_dict()["arms"]["full/dpsgd-eps3"]
+    assert "δ is not below 1/n = 0.083: " in arm["notes"][-1]
+
+
 def test_a_budget_on_all_data_is_for_all_data(tmp_path) -> None:
     known = TreatedStore(tmp_path, LABELS).fill("full/baseline", right_but(0))
     known.fill("full/dpsgd-eps3", right_but(2), record=record("DPSGD", privacy=PRIVACY | {"n_examples": 12}))
     arm = impact_section(known.store).to_dict()["arms"]["full/dpsgd-eps3"]
-    assert arm["notes"][-1].endswith("is that of one model, for a training set of 12 examples.")
+    assert "is that of one model, for a training set of 12 examples; neighbouring" in arm["notes"][-1]
     assert arm["by_memorization"]["slope"]["reason"] == "the store has no baseline models on subsets of the data"

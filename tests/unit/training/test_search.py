@@ -13,6 +13,7 @@ from lightning_memaudit import Audit, SubsetDataModule
 from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.functional.intervals import wilson
+from lightning_memaudit.training import search as search_module
 from lightning_memaudit.training.arms import regime_of
 from lightning_memaudit.training.search import LearningRateSearch, TriedRate, search_learning_rate
 from lightning_memaudit.training.task import Length
@@ -172,3 +173,83 @@ def test_bad_arguments(treatment, rates, options, named, tmp_path):
 def test_a_module_that_cannot_be_private_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"'net\.1' \(BatchNorm1d\)"):
         search_learning_rate(audit(tmp_path, zoo.BatchNorm), ClipOnly(), (0.1,))
+
+
+def searching(store, *treatments, **options):
+    settings = {"trainer": TRAINER, "n_models": 4, "n_treated_models": 2, "executor": "sequential"}
+    return Audit(zoo.Net, zoo.Data, store=store, treatments=treatments, **settings | options)
+
+
+def test_an_audit_searches_once_and_says_how(tmp_path, monkeypatch):
+    private = DPSGD(target_epsilon=8.0, target_delta=1e-3, lr=(0.5, 1e-7))
+    treatments = (ClipOnly(lr="dpsgd-eps8"), private)
+    store = searching(tmp_path, *treatments).train(progress=False)
+    record = store.arm("dpsgd-eps8")
+    assert record.treatment["lr"] == record.lr_search["rate"] == 0.5
+    assert "lr_search" not in record.treatment
+    assert [row["rate"] for row in record.lr_search["table"]] == [1e-7, 0.5]
+    clipped = store.arm("clip-only")
+    assert (clipped.treatment["lr"], clipped.lr_search) == (0.5, record.lr_search)
+
+    monkeypatch.setattr(search_module, "search_learning_rate", None)  # what is on record is not searched again
+    report = searching(tmp_path, *treatments, n_treated_models=3).run(progress=False)
+    arm = report.impact.summary["arms"]["dpsgd-eps8"]
+    assert arm["n_models"] == 3
+    assert arm["record"]["lr_search"] == record.lr_search
+    assert arm["decomposition"]["clip_only"] == "clip-only"
+    first, second = record.lr_search["table"]
+    how = (
+        f"The learning rate 0.5 was searched for dpsgd-eps8: it has the best accuracy of 1e-07 "
+        f"({100 * first['accuracy']:.1f} %), 0.5 ({100 * second['accuracy']:.1f} %), each from 2 models on the "
+        f"{record.lr_search['n_examples']} training examples"
+    )
+    assert any(note.startswith(how) for note in arm["notes"])
+    assert any("one beyond it may be better" in note for note in arm["notes"])
+    assert how.replace("_", "\\_") in report.to_markdown()
+
+
+def test_the_rate_that_was_found_by_hand_is_said_too(tmp_path):
+    found = search_learning_rate(searching(tmp_path), ClipOnly(), (0.1, 0.5), n_models=1)
+    store = searching(tmp_path, found.treatment).train(progress=False)
+    assert store.arm("clip-only").lr_search == found.to_dict()
+    again = searching(tmp_path, ClipOnly(lr=found.rate)).train(
+        progress=False
+    )  # the same treatment, however it was found
+    assert again.arm("clip-only").lr_search == found.to_dict()
+
+
+def test_the_test_split_is_not_read_by_the_search_of_an_audit(tmp_path):
+    class Guarded(zoo.Data):
+        reads = 0
+
+        def test_dataloader(self):
+            Guarded.reads += 1
+            return super().test_dataloader()
+
+    searched = Audit(zoo.Net, Guarded, trainer=TRAINER, store=tmp_path)
+    searched.population  # noqa: B018 - the data are set up, and looked at once
+    reads = Guarded.reads
+    search_learning_rate(searched, ClipOnly(), (0.1, 0.5))
+    assert Guarded.reads == reads
+
+
+def test_a_rate_of_no_treatment_is_named(tmp_path):
+    message = (
+        r"lr='dpsgd' of 'clip-only' is the name of no treatment with a learning rate of its own; there is dpsgd-eps8"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        searching(tmp_path, ClipOnly(lr="dpsgd"), DPSGD(target_epsilon=8.0, lr=0.3))
+    with pytest.raises(ArgumentError, match="there is none"):
+        searching(tmp_path, ClipOnly(lr="dpsgd-eps8"), DPSGD(target_epsilon=8.0))
+
+
+@pytest.mark.parametrize("lr", [(), (0.1, -1.0), 0.0])
+def test_a_bad_rate_is_named(lr):
+    with pytest.raises(ArgumentError, match=r"lr=.*: a positive learning rate is needed, or several to try"):
+        ClipOnly(lr=lr)
+
+
+def test_several_rates_go_with_an_audit_only():
+    regime = regime_of(searching("memory://rates").plan, Length(batches=10, batches_per_epoch=5))
+    with pytest.raises(ArgumentError, match="an audit searches it before it trains"):
+        ClipOnly(lr=(0.1, 0.2)).callbacks(regime)
