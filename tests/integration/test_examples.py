@@ -105,6 +105,16 @@ def census(folder, n_train=400, n_test=200):
     )
 
 
+def test_private_digits(example, tmp_path):
+    script = ["examples/private_digits.py", "--n-models", "2", "--n-treated-models", "2", "--max-epochs", "1"]
+    done = example(*script)
+    for arm in ("dp-sgd-rate", "dp-searched"):
+        assert f"{arm}: drops in accuracy, in points, with 95 % intervals" in done.stdout
+    assert done.stdout.count("  tail: total ") == 2
+    assert "was searched for dp-searched: it has the best accuracy of 0.1 (" in done.stdout
+    assert "was searched for dp-searched" in (tmp_path / "private-audit/report.md").read_text()
+
+
 def test_adult(example, tmp_path):
     census(tmp_path / "adult")
     size = ["--n-models", "4", "--n-treated-models", "2", "--max-epochs", "2"]
