@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_memaudit.exceptions import MemauditError
+from lightning_memaudit.exceptions import MemauditError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemauditError as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error), error.exit_code)
+        in_your_code = isinstance(error, TrainingError) and not debug
+        return _fail(f"{error} (--debug shows where)" if in_your_code else str(error), error.exit_code)
     except Exception as error:  # a user's class failed, or we did: say so in one line
         if debug:
             traceback.print_exc()

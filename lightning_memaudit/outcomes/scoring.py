@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 __all__ = [
+    "FIELDS",
     "Binary",
     "ExampleScores",
     "Multiclass",
@@ -33,6 +34,7 @@ __all__ = [
 
 _ROWS_THAT_TELL = 4  # fewer rows of logits sum to one by chance
 
+FIELDS = ("correct", "margin", "loss", "prediction", "confidence")
 Outputs = Literal["logits", "probabilities"]
 ScoreFunctionName = Literal["multiclass", "binary", "sequence"]
 
@@ -46,12 +48,14 @@ class ExampleScores:
         margin: float[B], the logit-scaled confidence log p_y − log Σ_{c≠y} p_c.
         loss: float[B].
         prediction: int[B]; −1 where an example has no single prediction.
+        confidence: float[B], the probability of the prediction; None where the score function does not say.
     """
 
     correct: torch.Tensor
     margin: torch.Tensor
     loss: torch.Tensor
     prediction: torch.Tensor
+    confidence: torch.Tensor | None = None
 
 
 @runtime_checkable
@@ -179,12 +183,14 @@ class SplitScores:
         margin: float32[n].
         loss: float32[n].
         prediction: int32[n].
+        confidence: float32[n], the probability of the prediction; NaN where it is not known.
     """
 
     correct: npt.NDArray[Any]
     margin: npt.NDArray[np.float32]
     loss: npt.NDArray[np.float32]
     prediction: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
 
 
 def find_score_function(score_fn: ScoreFunctionName | ScoreFunction) -> ScoreFunction:
@@ -234,12 +240,15 @@ def multiclass_scores(logits: torch.Tensor, target: torch.Tensor) -> ExampleScor
     chosen = logits.gather(1, target[:, None]).squeeze(1)
     others = logits.scatter(1, target[:, None], -torch.inf).logsumexp(1)
     nan = torch.full_like(chosen, torch.nan)
-    prediction = torch.where(finite, logits.argmax(1), -1)
+    whole = logits.logsumexp(1)
+    largest, likeliest = logits.max(1)
+    prediction = torch.where(finite, likeliest, -1)
     return ExampleScores(
         correct=prediction == target,
         margin=torch.where(finite, chosen - others, nan),
-        loss=torch.where(finite, logits.logsumexp(1) - chosen, nan),
+        loss=torch.where(finite, whole - chosen, nan),
         prediction=prediction,
+        confidence=torch.where(finite, (largest - whole).exp(), nan),
     )
 
 
@@ -286,7 +295,7 @@ class ScoreColumns:
 
     def __init__(self, split: str) -> None:
         self._split = split
-        self._parts: dict[str, list[npt.NDArray[Any]]] = {"correct": [], "margin": [], "loss": [], "prediction": []}
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in FIELDS}
 
     def add(self, scores: ExampleScores, expected: int) -> None:
         """Add a batch of ``expected`` examples.
@@ -309,6 +318,7 @@ class ScoreColumns:
                 margin=whole["margin"].astype(np.float32),
                 loss=whole["loss"].astype(np.float32),
                 prediction=whole["prediction"].astype(np.int32),
+                confidence=whole["confidence"].astype(np.float32),
             )
 
 
@@ -316,8 +326,9 @@ def _checked(scores: ExampleScores, expected: int, split: str) -> dict[str, npt.
     if not isinstance(scores, ExampleScores):
         raise UnsupportedDataError(f"score_fn returned a {type(scores).__name__}; it must return scoring.ExampleScores")
     columns = {}
-    for name in ("correct", "margin", "loss", "prediction"):
-        values = torch.as_tensor(getattr(scores, name)).detach().cpu()
+    for name in FIELDS:
+        given = getattr(scores, name)
+        values = torch.full((expected,), torch.nan) if given is None else torch.as_tensor(given).detach().cpu()
         if values.shape != (expected,):
             raise UnsupportedDataError(
                 f"a batch of {expected} examples of split {split!r} gave {name} of shape {_shape(values)}; the "

@@ -12,7 +12,7 @@ import numpy as np
 
 from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.exceptions import CorruptShardError
-from lightning_memaudit.outcomes.scoring import SplitScores
+from lightning_memaudit.outcomes.scoring import FIELDS, SplitScores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from lightning_memaudit.data.plan import SubsetPlan
 
 __all__ = ["Shard"]
-
-_FIELDS = ("correct", "margin", "loss", "prediction")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +74,7 @@ class Shard:
             arrays[f"{split}/correct"] = np.packbits(scores.correct) if binary else scores.correct
             arrays[f"{split}/margin"] = scores.margin
             arrays[f"{split}/loss"] = scores.loss
+            arrays[f"{split}/confidence"] = scores.confidence
             arrays[f"{split}/prediction"] = scores.prediction.astype(_smallest_integer(scores.prediction))
         meta = {
             "model_id": self.model_id,
@@ -93,7 +92,7 @@ class Shard:
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes, *, path: str, fields: tuple[str, ...] = _FIELDS) -> Shard:
+    def from_bytes(cls, content: bytes, *, path: str, fields: tuple[str, ...] = FIELDS) -> Shard:
         """Read a shard and check it against its own digests.
 
         Args:
@@ -130,13 +129,15 @@ class Shard:
 
 
 def _scores(arrays: Mapping[str, npt.NDArray[Any]], split: str, size: int, fields: tuple[str, ...]) -> SplitScores:
-    columns = {field: arrays[f"{split}/{field}"] for field in _FIELDS}
+    unknown = np.full(size, np.nan, dtype=np.float32)  # in shards of a version that did not record it
+    columns = {field: arrays[f"{split}/{field}"] for field in FIELDS if field != "confidence"}
+    columns["confidence"] = arrays.get(f"{split}/confidence", unknown)
     if columns["correct"].dtype == np.uint8:
         columns["correct"] = np.unpackbits(columns["correct"], count=size).astype(bool)
     if any(len(column) != size for column in columns.values()):
         raise ValueError(f"split {split!r} does not have {size} rows in every field")
     columns["prediction"] = columns["prediction"].astype(np.int32)
-    return SplitScores(**{field: columns[field] if field in fields else columns[field][:0] for field in _FIELDS})
+    return SplitScores(**{field: columns[field] if field in fields else columns[field][:0] for field in FIELDS})
 
 
 def _smallest_integer(values: npt.NDArray[np.int32]) -> type[np.signedinteger[Any]]:

@@ -17,6 +17,7 @@ from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, Mism
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, Arm
 from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Manifest
+from lightning_memaudit.outcomes.scoring import FIELDS
 from lightning_memaudit.outcomes.shard import Shard
 from lightning_memaudit.outcomes.storage import PARTIAL_SUFFIX, Storage
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["OutcomeStore", "Outcomes", "ShardProblem"]
 
 _MANIFEST, _STOPPING, _ARM = "manifest.json", "stopping.json", "arm.json"
-_ALL_FIELDS = ("correct", "margin", "loss", "prediction")
 _SHARD_NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.npz")
 _STALE_SECONDS = 3600.0
 
@@ -44,9 +44,10 @@ class Outcomes:
         model_ids: int64[M].
         mask: bool[M, n_train]: the training examples of each model, whatever the split.
         correct: bool[M, n], or float32 in [0, 1] for sequences.
-        margin: float32[M, n]; with no columns when it was not asked for, as ``loss`` and ``prediction``.
+        margin: float32[M, n]; with no columns when it was not asked for, as all that follow.
         loss: float32[M, n].
         prediction: int32[M, n].
+        confidence: float32[M, n], the probability of the prediction; NaN where it is not on record.
         labels: int64[n], or None when the store has none.
         blocks: int64[M], models drawn together (paired design), or None.
         wall_seconds: float64[M].
@@ -59,6 +60,7 @@ class Outcomes:
     margin: npt.NDArray[np.float32]
     loss: npt.NDArray[np.float32]
     prediction: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64] | None
     blocks: npt.NDArray[np.int64] | None
     wall_seconds: npt.NDArray[np.float64]
@@ -322,7 +324,7 @@ class OutcomeStore:
         split: str = "train",
         *,
         model_ids: Sequence[int] | None = None,
-        fields: Sequence[str] = _ALL_FIELDS,
+        fields: Sequence[str] = FIELDS,
     ) -> Outcomes:
         """All outcomes of one arm on one split.
 
@@ -330,7 +332,8 @@ class OutcomeStore:
             treatment: The arm.
             split: The split.
             model_ids: Which models; None takes every one on disk.
-            fields: Which of ``correct, margin, loss, prediction`` to hold in memory; ``correct`` always comes along.
+            fields: Which of ``correct, margin, loss, prediction, confidence`` to hold in memory; ``correct`` always
+                comes along.
 
         Raises:
             ArgumentError: An unknown field.
@@ -338,9 +341,9 @@ class OutcomeStore:
             CorruptShardError: A shard is damaged; it is named.
             MismatchError: A shard was recorded under another plan, data set, model, optimisation or scoring.
         """
-        unknown = sorted(set(fields) - set(_ALL_FIELDS))
+        unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
-            raise ArgumentError(f"fields={list(fields)!r}: {unknown[0]!r} is none of {', '.join(_ALL_FIELDS)}")
+            raise ArgumentError(f"fields={list(fields)!r}: {unknown[0]!r} is none of {', '.join(FIELDS)}")
         ids = self._ids_on_disk(treatment) if model_ids is None else list(model_ids)
         if not ids:
             raise MissingDataError(
@@ -359,6 +362,7 @@ class OutcomeStore:
             margin=np.stack([row.margin for row in rows]),
             loss=np.stack([row.loss for row in rows]),
             prediction=np.stack([row.prediction for row in rows]),
+            confidence=np.stack([row.confidence for row in rows]),
             labels=self.examples(split).labels,
             blocks=plan.blocks(ids),
             wall_seconds=np.array([shard.wall_seconds for shard in shards]),

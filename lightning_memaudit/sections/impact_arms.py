@@ -11,6 +11,7 @@ import numpy as np
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.two_way import example_means
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, REBUILT
+from lightning_memaudit.outcomes.scoring import FIELDS
 from lightning_memaudit.sections.entries import found, unavailable
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ArmReader", "PairedArm", "Scores", "choose_split", "is_treated"]
 
-_FIELDS = ("correct", "margin", "loss", "prediction")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
@@ -35,12 +34,14 @@ class Scores:
         margin: float32[K, n].
         loss: float32[K, n].
         prediction: int32[K, n].
+        confidence: float32[K, n], NaN where it is not on record.
     """
 
     correct: npt.NDArray[Any]
     margin: npt.NDArray[np.float32]
     loss: npt.NDArray[np.float32]
     prediction: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
 
     @property
     def n_diverged(self) -> int:
@@ -111,7 +112,7 @@ class ArmReader:
         self.store = store
         self.model_ids = cache(store.model_ids)
 
-    def read(self, name: str, split: str, fields: Sequence[str] = _FIELDS) -> PairedArm:
+    def read(self, name: str, split: str, fields: Sequence[str] = FIELDS) -> PairedArm:
         """One arm on one split, beside its base.
 
         Args:
@@ -136,7 +137,7 @@ class ArmReader:
                 f"in arm {wanted}; train them (memaudit run, or audit.run())"
             )
         base = self._base([(sources[row], ids[row]) for row in rows], split, fields)
-        kept = Scores(*(getattr(treated, field)[rows] for field in _FIELDS))
+        kept = Scores(*(getattr(treated, field)[rows] for field in FIELDS))
         judged = np.ones(kept.correct.shape, dtype=bool)
         if split == "train":
             judged = ~treated.mask[rows]
@@ -190,7 +191,7 @@ class ArmReader:
         ]
         order = [(name, k) for name, model_ids in by_arm.items() for k in model_ids]
         rows = [order.index(pair) for pair in wanted]
-        return Scores(*(np.concatenate([getattr(part, field) for part in loaded])[rows] for field in _FIELDS))
+        return Scores(*(np.concatenate([getattr(part, field) for part in loaded])[rows] for field in FIELDS))
 
 
 def choose_split(splits: Sequence[str]) -> tuple[str, str]:

@@ -27,20 +27,22 @@ _ROUNDING = 1e-5
 def describe_calibration(arm: PairedArm, divided: Mapping[str, Partition | None]) -> dict[str, Any]:
     """Confidence minus accuracy by group in both arms, its change, and the expected calibration error.
 
-    The margin gives the probability of the true label, and with two classes that of the prediction. With more classes
-    the confidence of a wrong prediction is not on record.
+    The confidence is that of the prediction (top-label calibration). Shards of earlier versions have only the margin,
+    which gives it where there are two classes.
     """
     if arm.base.correct.dtype != bool or arm.treated.correct.dtype != bool:
         return unavailable("outcomes are shares of tokens, and calibration needs one prediction an example")
-    if not _two_classes(arm):
-        return unavailable(
-            "the record holds the probability of the true label, which is the confidence of a right prediction; with "
-            "more than two classes that of a wrong one is not on record"
-        )
-    confidence = [_confidence(scores) for scores in (arm.base, arm.treated)]
+    confidence = [scores.confidence.astype(np.float64) for scores in (arm.base, arm.treated)]
+    if any(np.isnan(values).all() for values in confidence):
+        if not _two_classes(arm):
+            return unavailable(
+                "the confidence of predictions is not on record: models were scored by an earlier version, or by a "
+                "score function that gives no confidence"
+            )
+        confidence = [_confidence(scores) for scores in (arm.base, arm.treated)]
     known = arm.judged & np.isfinite(confidence[0]) & np.isfinite(confidence[1])
     if not known.any():
-        return unavailable("no judged model has a finite margin in both arms")
+        return unavailable("no judged model has a finite output in both arms")
     return found(
         n_cells_not_finite=int(arm.judged.sum() - known.sum()),
         by_group={

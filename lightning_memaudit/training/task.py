@@ -378,8 +378,7 @@ def one_model(model_id: int) -> Iterator[None]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".rstrip(".")
         raise TrainingError(
-            f"model {model_id} failed in your code: {reason}. What is stored is kept; mend it and run again "
-            "(--debug shows where)"
+            f"model {model_id} failed in your code: {reason}. What is stored is kept; mend it and run again"
         ) from error
 
 

@@ -23,7 +23,7 @@ from tests.helpers import zoo
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FIELDS = ("correct", "margin", "loss", "prediction")
+FIELDS = ("correct", "margin", "loss", "prediction", "confidence")
 PLAN = SubsetPlan(zoo.N, subset_fraction=0.75, seed=3)  # 36 rows: four batches of 8 and one of 4
 _stores = itertools.count()
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep every traced graph as text

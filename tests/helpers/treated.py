@@ -52,8 +52,11 @@ class TreatedStore:
             }
             self.store.write_examples(split, Examples(len(labels), labels, groups))
 
-    def fill(self, arm, correct, *, ids=None, made_from="", record=None, prediction=None, loss=None, margin=None):
-        """Add models: ``correct`` maps a split to bool[K, n]; a split that is left out is right everywhere."""
+    def fill(self, arm, correct, *, ids=None, made_from="", record=None, **given):
+        """Add models: ``correct`` maps a split to bool[K, n]; a split that is left out is right everywhere.
+
+        ``prediction``, ``loss``, ``margin`` and ``confidence`` may be given in the same form.
+        """
         n_models = len(next(iter(correct.values())))
         plan = self.plan.complete() if arm.startswith("full/") else self.plan
         if record is not None:
@@ -62,7 +65,6 @@ class TreatedStore:
             splits = {}
             for split, labels in self.labels.items():
                 right = np.asarray(correct[split][row] if split in correct else np.ones(len(labels), dtype=bool))
-                given = {"prediction": prediction, "loss": loss, "margin": margin}
                 own = {key: value[split][row] for key, value in given.items() if value and split in value}
                 splits[split] = SplitScores(
                     right,
@@ -71,6 +73,7 @@ class TreatedStore:
                     np.asarray(
                         own.get("prediction", np.where(right, labels, (labels + 1) % self.n_classes)), dtype=np.int32
                     ),
+                    np.asarray(own.get("confidence", np.full(len(labels), np.nan)), dtype=np.float32),
                 )
             shard = Shard.of_model(plan, model_id, splits, wall_seconds=1.0, made_from=made_from)
             self.store.write(shard, treatment=arm)

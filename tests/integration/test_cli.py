@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -105,3 +106,10 @@ def test_ctrl_c_keeps_finished_models_and_a_new_run_goes_on(start, folder):
     now = {path.name: path.read_bytes() for path in outcomes.glob("*.npz")}
     assert finished.items() <= now.items()
     assert len(now) == len(finished) + 1
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_memaudit", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == importlib.metadata.version("lightning-memaudit")

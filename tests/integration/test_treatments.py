@@ -28,7 +28,7 @@ from lightning_memaudit.training.executors import Process
 from lightning_memaudit.treatments import DPSGD, ClipOnly, Prune, Quantize, Regime, Treatment
 from tests.helpers import zoo
 
-FIELDS = ("correct", "margin", "loss", "prediction")
+FIELDS = ("correct", "margin", "loss", "prediction", "confidence")
 TRAINER = {"max_epochs": 2, "accelerator": "cpu"}
 QUIET = {
     "logger": False,

@@ -325,3 +325,14 @@ def test_names_of_score_functions():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(multiclass_scores(torch.zeros(0, 3), torch.zeros(0)).margin) == 0
+
+
+def test_confidence_is_the_probability_of_the_prediction():
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 3
+    logits[3, 1] = torch.nan
+    scores = multiclass_scores(logits, torch.arange(50) % 4)
+    expected = logits.double().softmax(1).amax(1)
+    torch.testing.assert_close(scores.confidence, expected, equal_nan=True)
+    assert scores.confidence[3].isnan()
+    right = scores.correct & ~scores.confidence.isnan()
+    torch.testing.assert_close(scores.confidence[right], scores.margin[right].sigmoid())

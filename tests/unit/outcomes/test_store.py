@@ -24,7 +24,7 @@ from lightning_memaudit.exceptions import (
 from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Identity, Manifest
 from lightning_memaudit.outcomes.scoring import SplitScores
-from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.shard import Shard, _content_digest
 from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.outcomes.store import OutcomeStore
 
@@ -49,7 +49,8 @@ def shard(model_id, plan=PLAN, *, shares=False, n_test=5):
         correct = rng.random(n).astype(np.float32) if shares else rng.random(n) < 0.5
         margin = rng.normal(size=n).astype(np.float32)
         margin[:2] = np.nan, -np.inf
-        return SplitScores(correct, margin, rng.random(n).astype(np.float32), rng.integers(-1, 3, n).astype(np.int32))
+        loss, confidence = rng.random((2, n)).astype(np.float32)
+        return SplitScores(correct, margin, loss, rng.integers(-1, 3, n).astype(np.int32), confidence)
 
     checksum = mask_checksum(plan.mask(model_id))
     splits = {"train": scores(21), "test": scores(n_test)}
@@ -427,3 +428,16 @@ def test_examples_come_back_as_they_were():
     empty = Examples.from_bytes(Examples(2, None).to_bytes())
     assert (empty.labels, empty.units, empty.previews, empty.groups) == (None, None, None, {})
     assert zipfile.is_zipfile(io.BytesIO(examples.to_bytes()))
+
+
+def test_shards_without_confidences_are_read(tmp_path) -> None:
+    """Those of the version before."""
+    content = shard(0).to_bytes()
+    with np.load(io.BytesIO(content)) as file:
+        arrays = {name: file[name] for name in file.files if not name.endswith("/confidence") and name != "digest"}
+    old = io.BytesIO()
+    np.savez(old, digest=np.array(_content_digest(arrays)), **arrays)
+    read = Shard.from_bytes(old.getvalue(), path="old")
+    assert np.isnan(read.splits["train"].confidence).all()
+    assert read.splits["train"].confidence.shape == (21,)
+    np.testing.assert_array_equal(read.splits["train"].margin, shard(0).splits["train"].margin)

@@ -43,9 +43,30 @@ def test_one_model_has_the_interval_over_examples(tmp_path) -> None:
     assert rows[0]["gap_change"]["low"] is None
 
 
-def test_more_classes_are_refused_with_what_is_missing(tmp_path) -> None:
+def test_more_classes_without_confidences_say_what_is_missing(tmp_path) -> None:
     found = calibration(tmp_path, outcomes(2, 1), outcomes(2, 3), n_classes=3)
-    assert "that of a wrong one is not on record" in found["reason"]
+    assert found["reason"].startswith("the confidence of predictions is not on record")
+
+
+def test_more_classes_have_the_confidence_of_the_prediction(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    known = TreatedStore(tmp_path, LABELS, GROUPS, n_classes=3)
+    drawn = {arm: (rng.random((3, 10)) < 0.6, rng.uniform(0.4, 1, (3, 10))) for arm in ("baseline", "dpsgd-eps3")}
+    for arm, (correct, confidence) in drawn.items():
+        splits = {"test": correct, "train": np.ones((3, 12), dtype=bool)}
+        known.fill(arm, splits, confidence={"test": confidence})
+    found = impact_section(known.store).to_dict()["arms"]["dpsgd-eps3"]["calibration"]
+    rows = {row["group"]: row for row in found["by_group"]["g"]}
+    for group, columns in (("a", slice(5)), ("b", slice(5, 10))):
+        for side, arm in (("base", "baseline"), ("treated", "dpsgd-eps3")):
+            correct, confidence = (values[:, columns] for values in drawn[arm])
+            assert rows[group][side]["gap"] == pytest.approx(confidence.mean() - correct.mean(), abs=1e-6)
+            bins = np.minimum((confidence.astype(np.float32).astype(np.float64) * 15).astype(int), 14)
+            by_model = [
+                sum(abs((c[b == k] - p[b == k]).sum()) for k in range(15)) / 5
+                for c, p, b in zip(correct, confidence, bins, strict=True)
+            ]
+            assert rows[group][side]["ece"] == pytest.approx(np.mean(by_model), abs=1e-6)
 
 
 def test_margins_that_two_classes_cannot_have_are_noticed(tmp_path) -> None:
