@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_memaudit.data.groups_clusters import Clusters, by_cluster
 from lightning_memaudit.data.groups_derived import TRAIN, DerivedGrouping, Frequency, Intersection, by_memorization
 from lightning_memaudit.data.groups_values import LABEL, MISSING, Columns, Grouping, column_of, grouping, groupings
 from lightning_memaudit.exceptions import ArgumentError
@@ -15,12 +16,14 @@ from lightning_memaudit.exceptions import ArgumentError
 __all__ = [
     "LABEL",
     "MISSING",
+    "Clusters",
     "Columns",
     "DerivedGrouping",
     "Frequency",
     "Grouping",
     "Groups",
     "Intersection",
+    "by_cluster",
     "by_memorization",
     "column_of",
     "grouping",

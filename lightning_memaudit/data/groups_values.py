@@ -21,17 +21,22 @@ __all__ = ["LABEL", "MISSING", "Columns", "Grouping", "column_of", "grouping", "
 LABEL, MISSING = "label", "(missing)"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Grouping:
     """One way to divide a split into groups.
 
     Attributes:
         codes: int64[n], the group of each example.
         names: The name of each group, by code; of all splits, so that a group may have no example in this one.
+        made_by: How the groups were found, JSON-ready, where they are no values of the data.
     """
 
     codes: npt.NDArray[np.int64]
     names: tuple[str, ...]
+    made_by: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"Grouping(codes={self.codes!r}, names={self.names!r})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,8 @@ class Examples:
         for i, group in enumerate(self.groups.values()):
             arrays[f"group_{i}_codes"] = group.codes
             arrays[f"group_{i}_names"] = np.array(group.names, dtype=np.str_)
+            if group.made_by is not None:
+                arrays[f"group_{i}_made_by"] = np.array(json.dumps(group.made_by))
         file = BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
         return file.getvalue()
@@ -72,7 +75,11 @@ class Examples:
         with np.load(BytesIO(content), allow_pickle=False) as file:
             arrays = dict(file)
         groups = {
-            str(name): Grouping(arrays[f"group_{i}_codes"], tuple(map(str, arrays[f"group_{i}_names"])))
+            str(name): Grouping(
+                arrays[f"group_{i}_codes"],
+                tuple(map(str, arrays[f"group_{i}_names"])),
+                json.loads(str(arrays[f"group_{i}_made_by"])) if f"group_{i}_made_by" in arrays else None,
+            )
             for i, name in enumerate(arrays["group_names"])
         }
         return cls(int(arrays["n_examples"]), arrays.get("labels"), groups, arrays.get("units"), arrays.get("previews"))
