@@ -122,8 +122,9 @@ def by_cluster(
     k-means (scikit-learn) on the training examples of each class. A number of clusters is stable where centres found on
     two random halves of the class put its examples into the same clusters, by the mean adjusted Rand index over
     ``n_repeats`` pairs of halves. The largest number within .05 of the most stable one is taken, and one cluster where
-    none reaches ``min_stability``; a number is tried where there are ten examples a cluster. Groups are named ``3/0``, ``3/1``, the largest first. What
-    was tried is kept with the groups. A class that is one long cloud may be cut stably all the same.
+    none reaches ``min_stability``; a number is tried where there are ten examples a cluster. Groups are named ``3/0``,
+    ``3/1``, the largest first. What was tried is kept with the groups. A class that is one long cloud may be cut stably
+    all the same.
 
     The sizes of such groups are the chooser's: they are no counts for the long-tail theory.
 
