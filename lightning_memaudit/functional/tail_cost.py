@@ -1,0 +1,296 @@
+"""What the misfits of treated models on rare subpopulations announce, from the models' own subsets of one data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import as_array, as_positive_int, as_probability
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lightning_memaudit.functional.checks import Array, FloatArray, IntArray
+
+__all__ = ["TailCost", "coupling", "rarefied_counts", "rarefied_tau", "tail_cost"]
+
+
+@dataclass(frozen=True, slots=True)
+class TailCost:
+    """Predicted cost of a treatment as a rise of the error, with intervals; ``by_part`` adds up to the totals.
+
+    Attributes:
+        ell: ℓ from 1 to ℓ_max, int64[L].
+        tau: τ_ℓ at the subset size, float64[L]; NaN where no subpopulation is seen ℓ times.
+        points: Mean number of subpopulations seen ℓ times by a model, float64[L].
+        misfits: Mean rise of errn(ℓ): treated less base misfits among examples of such subpopulations, float64[L].
+        coupling: λ that was used.
+        rare: Σ_{ℓ ≤ ℓ_max} λ τ_ℓ Δerrn(ℓ) / ℓ: what the theory says of rare subpopulations.
+        rest: Drop of the accuracy on the training subsets outside of them, where τ_ℓ is about ℓ/n.
+        total: ``rare + rest``, at most 1.
+        total_low: Lower end of its interval, over models and subpopulations.
+        total_high: Upper end.
+        rare_low: Lower end of the interval of ``rare``.
+        rare_high: Upper end.
+        by_part: ``rare + rest`` of each part, float64[P].
+        by_part_low: Lower ends.
+        by_part_high: Upper ends.
+    """
+
+    ell: IntArray
+    tau: FloatArray
+    points: FloatArray
+    misfits: FloatArray
+    coupling: float
+    rare: float
+    rest: float
+    total: float
+    total_low: float
+    total_high: float
+    rare_low: float
+    rare_high: float
+    by_part: FloatArray
+    by_part_low: FloatArray
+    by_part_high: FloatArray
+
+
+def rarefied_counts(counts: Array, size: int, ell: Array) -> FloatArray:
+    """Expected number of atoms seen ℓ times in a random subset of the sample (Hurlbert 1971, rarefaction).
+
+    Args:
+        counts: How often each atom was seen in the sample of n, whole numbers [P].
+        size: Examples in the subset, at most n.
+        ell: ℓ, whole numbers [L].
+
+    Returns:
+        Σ over atoms of the hypergeometric probability of ℓ, float64[L].
+
+    Raises:
+        ArgumentError: ``size`` is larger than the sample.
+
+    Example:
+        >>> rarefied_counts([1, 1, 2], 2, [0, 1, 2]).round(4)
+        array([1.1667, 1.6667, 0.1667])
+    """
+    return np.asarray(_seen_by_subsets(_as_counts(counts), size, as_array(ell, name="ell", ndim=1)).sum(axis=1))
+
+
+def rarefied_tau(counts: Array, size: int, ell: Array) -> FloatArray:
+    """τ_ℓ for subsets of a sample: Good–Turing's exact ratio with counts of counts from rarefaction.
+
+    τ_ℓ = (ℓ + 1)/(m + 1) · E_{m+1}|X_{ℓ+1}| / E_m|X_ℓ| holds at every sample size m (Good 1953). For m below n both
+    expectations have unbiased estimates from the whole sample, which are far smoother than the counts of one subset.
+
+    Args:
+        counts: How often each atom was seen, whole numbers [P].
+        size: m, below n.
+        ell: ℓ, whole numbers of at least 0 [L].
+
+    Returns:
+        float64[L]; NaN where no subset can hold an atom ℓ times.
+
+    Raises:
+        ArgumentError: ``size`` is not below the size of the sample.
+
+    Example:
+        >>> rarefied_tau(np.repeat([1, 2, 3], [400, 120, 60]), 500, [1, 2]).round(5)
+        array([0.00089, 0.00116])
+    """
+    numbers, ells = _as_counts(counts), as_array(ell, name="ell", ndim=1)
+    following = rarefied_counts(numbers, size + 1, ells + 1)
+    return _ratio(following, rarefied_counts(numbers, size, ells), ells, size)
+
+
+def coupling(prediction: Array, mask: Array, atoms: Array, *, rare: Array) -> tuple[float, int]:
+    """How alike a model answers a seen and an unseen member of one subpopulation, beyond chance (λ of Feldman 2019).
+
+    (A − C)/(1 − C), where A is the probability that both get the same answer, and C that of a seen and an unseen
+    example of different subpopulations; every model and subpopulation has the same weight in A.
+
+    Args:
+        prediction: Answers, whole numbers [K, n].
+        mask: Which examples each model trained on, bool[K, n].
+        atoms: Subpopulation of each example, whole numbers [n] from 0.
+        rare: Which subpopulations count for each model, bool[K, P].
+
+    Returns:
+        λ in [0, 1], NaN without a pair, and the number of (model, subpopulation) with one.
+
+    Example:
+        >>> answers = np.array([[0, 0, 1, 1]])
+        >>> coupling(answers, [[True, False, True, False]], [0, 0, 1, 1], rare=[[True, True]])
+        (1.0, 2)
+    """
+    answers, codes = np.asarray(prediction), np.asarray(atoms)
+    seen, counted = np.asarray(mask, dtype=bool), np.asarray(rare, dtype=bool)
+    _, answers = np.unique(answers, return_inverse=True)
+    answers = answers.reshape(seen.shape)
+    n_answers, n_atoms = int(answers.max()) + 1, counted.shape[1]
+    alike, by_chance, pairs = [], 0.0, 0.0
+    for row, its, wanted in zip(answers, seen, counted, strict=True):
+        tables = [
+            np.bincount(codes[side] * n_answers + row[side], minlength=n_atoms * n_answers).reshape(n_atoms, n_answers)
+            for side in (its, ~its)
+        ]
+        inside, outside = (table.astype(np.float64) for table in tables)
+        sizes = inside.sum(axis=1) * outside.sum(axis=1)
+        same = (inside * outside).sum(axis=1)
+        kept = wanted & (sizes > 0)
+        alike += (same[kept] / sizes[kept]).tolist()
+        by_chance += float(inside.sum(axis=0) @ outside.sum(axis=0) - same.sum())
+        pairs += float(inside.sum() * outside.sum() - sizes.sum())
+    if not alike or not pairs:
+        return float("nan"), len(alike)
+    chance = by_chance / pairs
+    return (1.0 if chance == 1 else float(np.clip((np.mean(alike) - chance) / (1 - chance), 0, 1))), len(alike)
+
+
+def tail_cost(
+    base: Array,
+    treated: Array,
+    mask: Array,
+    atoms: Array,
+    *,
+    prediction: Array,
+    parts: Array | None = None,
+    ell_max: int = 5,
+    level: float = 0.95,
+    n_bootstrap: int = 300,
+    seed: int = 0,
+) -> TailCost:
+    """Predict the cost of a treatment from what it leaves unfitted (Feldman 2019, the theorem on mixtures).
+
+    Σ_ℓ λ τ_ℓ Δerrn(ℓ) / ℓ over subpopulations that a model saw ℓ ≤ ℓ_max times, at the models' own subset size. For
+    larger ℓ τ_ℓ is about ℓ/n and the sum is merely the drop of the training accuracy, which is added under its own
+    name. Intervals: subpopulations are resampled (τ_ℓ with them) and models vary, Student's t with K − 1 degrees of
+    freedom; λ is taken as it was estimated.
+
+    Args:
+        base: Whether each base model is right on each training example, 0 or 1 [K, n].
+        treated: The same of the treated model of the same subset.
+        mask: Which examples the two trained on, bool[K, n].
+        atoms: Subpopulation of each training example, whole numbers from 0 [n].
+        prediction: Answers of the treated models [K, n], for λ.
+        parts: Part of each subpopulation, such as head, torso and tail, whole numbers from 0 [P]; None is one part.
+        ell_max: ℓ_max.
+        level: Two-sided confidence level.
+        n_bootstrap: Resamples of the subpopulations.
+        seed: Of the resampling.
+
+    Returns:
+        The prediction; with one model its intervals are NaN.
+
+    Raises:
+        ArgumentError: Shapes differ, or an option is out of range.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> atoms = np.arange(200) % 150  # 50 subpopulations of two, 100 of one
+        >>> mask = rng.random((4, 200)) < 0.7
+        >>> fits = np.ones((4, 200))
+        >>> found = tail_cost(fits, 1 - mask, mask, atoms, prediction=np.zeros((4, 200), dtype=int))
+        >>> bool(0 < found.rare <= found.total <= 1)
+        True
+    """
+    inside = as_array(mask, name="mask", ndim=2, dtype=bool)
+    first, second = (as_array(x, name=name, ndim=2) for x, name in ((base, "base"), (treated, "treated")))
+    codes = as_array(atoms, name="atoms", ndim=1, dtype=np.int64)
+    if not first.shape == second.shape == inside.shape == np.shape(prediction) or len(codes) != inside.shape[1]:
+        raise ArgumentError(
+            f"base, treated, mask and prediction must have one shape [K, n] and atoms n entries, got {first.shape}, "
+            f"{second.shape}, {inside.shape}, {np.shape(prediction)} and {codes.shape}"
+        )
+    largest = as_positive_int(ell_max, name="ell_max")
+    z_level = as_probability(level, name="level")
+    counts = np.bincount(codes)
+    n_atoms, n_models = len(counts), len(inside)
+    part_of = np.zeros(n_atoms, dtype=np.int64) if parts is None else as_array(parts, name="parts", dtype=np.int64)
+    seen = np.stack([np.bincount(codes[row], minlength=n_atoms) for row in inside])
+    worse = np.where(inside, first - second, 0.0)
+    rise = np.stack([np.bincount(codes, weights=row, minlength=n_atoms) for row in worse])
+    size = min(round(float(inside.sum(axis=1).mean())), len(codes) - 1)
+    ells = np.arange(1, largest + 1)
+    copied, _ = coupling(prediction, inside, codes, rare=(seen >= 1) & (seen <= largest))
+    factor = 1.0 if np.isnan(copied) else copied
+    here, following = _seen_by_subsets(counts, size, ells), _seen_by_subsets(counts, size + 1, ells + 1)
+    tau = _ratio(following.sum(axis=1), here.sum(axis=1), ells, size)
+
+    is_rare = (seen[None] == ells[:, None, None]) & (rise[None] != 0)
+    by_ell = np.where(is_rare, rise[None] / ells[:, None, None], 0.0)  # [L, K, P]
+    common = np.where(seen > largest, rise, 0.0) / size  # [K, P]
+    usable = np.nan_to_num(tau)
+    by_model = factor * np.einsum("l,lkp->kp", usable, by_ell)  # rare, [K, P]
+    belongs = np.eye(int(part_of.max()) + 1)[part_of]  # [P, parts]
+    values = np.column_stack([by_model.sum(axis=1), (by_model + common).sum(axis=1), (by_model + common) @ belongs])
+
+    rng = np.random.default_rng(as_positive_int(seed, name="seed", minimum=0))
+    replicates = as_positive_int(n_bootstrap, name="n_bootstrap", minimum=50)
+    weights = rng.multinomial(n_atoms, np.full(n_atoms, 1 / n_atoms), size=replicates).astype(np.float64)
+    tau_again = np.nan_to_num(_ratio(weights @ following.T, weights @ here.T, ells, size))
+    mean_rare, mean_common = factor * by_ell.mean(axis=1), common.mean(axis=0)
+    drawn = np.column_stack(
+        [
+            _drawn(weights, tau_again, mean_rare, 0 * mean_common, np.ones((n_atoms, 1))),
+            _drawn(weights, tau_again, mean_rare, mean_common, np.ones((n_atoms, 1))),
+            _drawn(weights, tau_again, mean_rare, mean_common, belongs),
+        ]
+    )
+    centre = values.mean(axis=0)
+    if n_models > 1:
+        spread = np.sqrt(drawn.var(axis=0, ddof=1) + values.var(axis=0, ddof=1) / n_models)
+        half = stats.t.isf((1 - z_level) / 2, n_models - 1) * spread
+    else:
+        half = np.full(len(centre), np.nan)
+    low, high = np.maximum(centre - half, -1.0), np.minimum(centre + half, 1.0)
+    return TailCost(
+        ell=ells,
+        tau=tau,
+        points=np.array([(seen == k).sum(axis=1).mean() for k in ells]),
+        misfits=np.array([np.where(seen == k, rise, 0.0).sum(axis=1).mean() for k in ells]),
+        coupling=copied,
+        rare=float(centre[0]),
+        rest=float(common.sum(axis=1).mean()),
+        total=float(min(centre[1], 1.0)),
+        total_low=float(low[1]),
+        total_high=float(high[1]),
+        rare_low=float(low[0]),
+        rare_high=float(high[0]),
+        by_part=centre[2:],
+        by_part_low=low[2:],
+        by_part_high=high[2:],
+    )
+
+
+def _as_counts(counts: Array) -> IntArray:
+    values = as_array(counts, name="counts", ndim=1)
+    if not values.size or not ((values >= 0) & (values == np.floor(values))).all() or not values.sum():
+        raise ArgumentError("counts must be whole numbers of at least 0, not all 0; pass one for each atom.")
+    return np.asarray(values, dtype=np.int64)
+
+
+def _seen_by_subsets(counts: IntArray, size: int, ells: FloatArray | IntArray) -> FloatArray:
+    """Probability that a random subset holds each atom ℓ times, float64[L, P]."""
+    n = int(counts.sum())
+    if not 0 <= size <= n:
+        raise ArgumentError(f"size={size}: a subset of the {n} examples is needed")
+    values, where = np.unique(counts, return_inverse=True)
+    table = np.stack([stats.hypergeom.pmf(ell, n, values, size) for ell in np.asarray(ells).tolist()])
+    return np.asarray(table[:, where])
+
+
+def _ratio(following: FloatArray, here: FloatArray, ells: FloatArray | IntArray, size: int) -> FloatArray:
+    ratio = np.full(np.shape(here), np.nan)
+    np.divide((ells + 1.0) * following, here * (size + 1.0), out=ratio, where=here > 0)
+    return np.asarray(np.minimum(ratio, 1.0))
+
+
+def _drawn(
+    weights: FloatArray, tau: FloatArray, rare: FloatArray, common: FloatArray, belongs: NDArray[np.float64]
+) -> FloatArray:
+    """Predictions of resampled subpopulations, [B, parts]."""
+    by_ell = np.stack([weights @ (row[:, None] * belongs) for row in rare], axis=1)  # [B, L, parts]
+    return np.asarray(np.einsum("bl,blp->bp", tau, by_ell) + weights @ (common[:, None] * belongs))
