@@ -90,7 +90,9 @@ class Intersection:
             names = tuple(_JOINED_BY.join(map(repr, row)) for row in named)
         ends = np.cumsum([len(row) for row in rows])[:-1]
         divided = np.split(codes.reshape(-1).astype(np.int64), ends)
-        return {split: Grouping(own, names) for split, own in zip(splits, divided, strict=True)}
+        found = [part[splits[0]].made_by for part in parts]
+        made_by = next((how for how in found if how is not None), None)
+        return {split: Grouping(own, names, made_by) for split, own in zip(splits, divided, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ class Frequency:
         codes = {split: cut[own.codes] for split, own in divided.items()}
         listed = np.unique(np.concatenate(list(codes.values())))
         names = tuple((*_PARTS, MISSING)[i] for i in listed)
-        return {split: Grouping(np.searchsorted(listed, own), names) for split, own in codes.items()}
+        made_by = {"method": "head, torso and tail by training frequency"}
+        return {split: Grouping(np.searchsorted(listed, own), names, made_by) for split, own in codes.items()}
 
     def _cut(self, n: IntArray, names: tuple[str, ...]) -> IntArray:
         """0, 1 or 2 for each group, 3 for that of missing values."""
@@ -201,7 +204,7 @@ def by_memorization(score: Array, edges: Array = MEMORIZATION_BINS) -> Grouping:
     missing = codes < 0
     if missing.any():
         codes, names = np.where(missing, len(names), codes), [*names, MISSING]
-    return Grouping(codes, tuple(names))
+    return Grouping(codes, tuple(names), {"method": "bins of memorization scores"})
 
 
 def _cuts(cuts: Any, name: str, convert: Any, wanted: str) -> tuple[Any, Any]:

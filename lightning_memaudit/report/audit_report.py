@@ -15,6 +15,7 @@ from lightning_memaudit.report.figures import figure_names, figures
 from lightning_memaudit.report.markdown import render_markdown, render_summary
 from lightning_memaudit.sections.entries import found, plain, unavailable
 from lightning_memaudit.sections.impact import ImpactResult, impact_section
+from lightning_memaudit.sections.long_tail import LongTailResult, long_tail_section
 from lightning_memaudit.sections.memorization import MemorizationResult, memorization_section
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _NOT_BUILT = "this version does not compute it yet"
 _COMPUTED: dict[str, Callable[[OutcomeStore], Any]] = {
     "memorization": memorization_section,
     "impact": impact_section,
+    "long_tail": long_tail_section,
 }
 
 
@@ -133,10 +135,22 @@ class AuditReport:
         Raises:
             MissingDataError: The section is unavailable.
         """
-        section = self.content["impact"]
+        return ImpactResult(self._section("impact"))
+
+    @property
+    def long_tail(self) -> LongTailResult:
+        """The long tail of the data; for reports that were loaded from their file too.
+
+        Raises:
+            MissingDataError: The section is unavailable.
+        """
+        return LongTailResult(self._section("long_tail"))
+
+    def _section(self, name: str) -> dict[str, Any]:
+        section: dict[str, Any] = self.content[name]
         if section["status"] != "ok":
-            raise MissingDataError(f"impact: {section['reason']}")
-        return ImpactResult(section)
+            raise MissingDataError(f"{name}: {section['reason']}")
+        return section
 
     def to_json(self) -> str:
         """The content of ``report.json``; NaN is null."""

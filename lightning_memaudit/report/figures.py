@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.sections.impact import ImpactResult
+    from lightning_memaudit.sections.long_tail import LongTailResult
     from lightning_memaudit.sections.memorization import MemorizationResult
 
 __all__ = ["contact_sheet", "figure_names", "figures", "impact_figure"]
@@ -85,6 +86,11 @@ def _drawings(results: Mapping[str, Any], examples: Examples) -> dict[tuple[str,
         impact: ImpactResult = results["impact"]
         for arm in impact.arms:
             drawings[f"impact_{arm}.png", f"impact_{arm}.svg"] = partial(impact_figure, impact, arm)
+    if "long_tail" in results:
+        long_tail: LongTailResult = results["long_tail"]
+        drawings["rank_frequency.png", "rank_frequency.svg"] = lambda: long_tail.plot().get_figure()  # type: ignore[assignment, return-value]
+        if any(entry["status"] == "ok" for entry in long_tail.summary["costs"].values()):
+            drawings["predicted_costs.png", "predicted_costs.svg"] = lambda: long_tail.plot_costs().get_figure()  # type: ignore[assignment, return-value]
     return drawings
 
 

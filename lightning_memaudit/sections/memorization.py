@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
 
-__all__ = ["MEMORIZED", "NOT_FITTED_BELOW", "MemorizationResult", "memorization_section"]
+__all__ = ["MEMORIZED", "NOT_FITTED_BELOW", "MemorizationResult", "group_rows", "memorization_section"]
 
 MEMORIZED = 0.25  # the threshold of Feldman and Zhang (2020)
 NOT_FITTED_BELOW = 0.5  # an example that models get wrong more often than not although they trained on it
@@ -298,16 +298,17 @@ def _by_class(outcomes: Outcomes, examples: Examples, scores: MemorizationScore,
     if examples.labels is None or bool((examples.labels < 0).all()):
         return []
     values, codes = np.unique(examples.labels, return_inverse=True)
-    return _group_rows(outcomes, codes, [str(value) for value in values], scores, level)
+    return group_rows(outcomes, codes, [str(value) for value in values], scores, level)
 
 
 def _by_group(outcomes: Outcomes, group: Grouping, scores: MemorizationScore, level: float) -> list[dict[str, Any]]:
-    return _group_rows(outcomes, group.codes, list(group.names), scores, level)
+    return group_rows(outcomes, group.codes, list(group.names), scores, level)
 
 
-def _group_rows(
+def group_rows(
     outcomes: Outcomes, codes: npt.NDArray[np.int64], names: list[str], scores: MemorizationScore, level: float
 ) -> list[dict[str, Any]]:
+    """Memorization and fit of each group."""
     grouped = grouped_memorization(
         outcomes.correct, outcomes.mask, codes, len(names), level=level, blocks=outcomes.blocks
     )
