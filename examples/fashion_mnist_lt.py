@@ -58,7 +58,7 @@ def _idx(folder: Path, name: str) -> np.ndarray:
 class Classifier(LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.net = torch.nn.Sequential(torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
+        self.net = torch.nn.Sequential(torch.nn.Linear(784, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.net(inputs)
@@ -93,8 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of the data")
     parser.add_argument("--n-models", type=int, default=16)
-    parser.add_argument("--n-treated-models", type=int, default=6)
-    parser.add_argument("--max-epochs", type=int, default=20)
+    parser.add_argument("--n-treated-models", type=int, default=5)
+    parser.add_argument("--max-epochs", type=int, default=15)
     parser.add_argument("--out", default="fashion-audit", help="folder for the record and the report")
     options = parser.parse_args()
     audit = Audit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -113,6 +114,28 @@ def test_private_digits(example, tmp_path):
     assert done.stdout.count("  tail: total ") == 2
     assert "was searched for dp-searched: it has the best accuracy of 0.1 (" in done.stdout
     assert "was searched for dp-searched" in (tmp_path / "private-audit/report.md").read_text()
+
+
+def test_long_tail_digits(example, tmp_path):
+    script = ["examples/long_tail_digits.py", "--n-models", "2", "--n-treated-models", "2", "--max-epochs", "1"]
+    done = example(*script)
+    assert "155 subpopulations, 24 of them seen once" in done.stdout
+    assert "prune-0.9: predicted" in done.stdout
+    assert (tmp_path / "long-tail-audit/figures/predicted_costs.svg").exists()
+
+
+def test_fashion_mnist_lt_reads_idx_files(example, tmp_path):
+    """Noise in the form of the real files."""
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 24_000), ("t10k", 2_500)):
+        labels = np.tile(np.arange(10, dtype=np.uint8), n // 10)
+        images = rng.integers(0, 256, (n, 784), dtype=np.uint8)
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(bytes(8) + labels.tobytes())
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + images.tobytes(), 1))
+    script = ["examples/fashion_mnist_lt.py", "--n-models", "2", "--n-treated-models", "2", "--max-epochs", "1"]
+    done = example(*script, "--data", ".")
+    assert "No subpopulation is seen 5 times or less" in done.stdout
+    assert memorization(tmp_path / "fashion-audit")["n_examples"] == 4958
 
 
 def test_adult(example, tmp_path):

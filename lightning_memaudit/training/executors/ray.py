@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 _QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
 _SECONDS_A_CALL = 2.0  # that several models fill, where one takes less
 _STARTS = 3  # in a row that fail
-_PATIENCE = 60.0  # seconds without a word from any actor
+_PATIENCE = 120.0  # seconds without a word from any actor
 _LONGEST_ROOT = 32  # characters; the sockets in a session's folder take 60 more, of 104 to 107
 _SECONDS_TO_END = 10.0  # of the processes of a cluster
 

@@ -79,9 +79,9 @@ def numbers_in(value) -> set[float]:
 
 def test_every_number_in_markdown_is_in_the_json(report: AuditReport) -> None:
     known = numbers_in(report.content)
-    rounded = {round(number, digits) for number in known for digits in range(5)}
+    rounded = {round(number, digits) for number in known for digits in range(7)}
     rounded |= {round(100 * number, digits) for number in known for digits in range(3)}
-    constants = {0.0001, 0.15, 0.25, 80.0, 90.0, 95.0, 2008.0, 2013.0, 2020.0}
+    constants = {0.0001, 0.15, 0.25, 80.0, 90.0, 95.0, 2008.0, 2013.0, 2019.0, 2020.0}
     known = {abs(number) for number in rounded | constants}
     text = report.to_markdown().replace("−", "-")
     for line in text.splitlines():
@@ -106,7 +106,8 @@ def test_hostile_names_are_text(plain_report: AuditReport) -> None:
 def test_treatments_are_told_with_who_pays(treated_report: AuditReport) -> None:
     impact = treated_report.content["impact"]
     text = treated_report.to_markdown()
-    assert treated_report.content["figures"][1:] == [
+    figures = [name for name in treated_report.content["figures"] if name.startswith("impact_")]
+    assert figures == [
         f"impact_{arm}.{kind}" for arm in ("clip-only", "dpsgd-eps3", "prune-0.9") for kind in ("png", "svg")
     ]
     for arm in ("clip-only", "dpsgd-eps3", "prune-0.9"):
