@@ -84,14 +84,26 @@ class Crossed:
     def variance(self, other: Crossed | None = None) -> FloatArray:
         """Variance of each group's mean from the choice of models: ``(MS_models - MS_residual) / (n K)``.
 
-        With missing cells, its counterpart from the least-squares fit of models and examples (Henderson 1953, method
-        3).
-
         Args:
-            other: Sums over a disjoint set of examples; then the variance of the group's mean minus that of ``other``.
+            other: As for ``spread``.
 
         Returns:
             Unbiased, so it may be negative, float64[G]; NaN with fewer than two models.
+        """
+        between, within = self.spread(other)
+        return between - within
+
+    def spread(self, other: Crossed | None = None) -> tuple[FloatArray, FloatArray]:
+        """``MS_models / (n K)``, how far a group's mean differs between models, and ``MS_residual / (n K)``.
+
+        With missing cells, their counterparts from the least-squares fit of models and examples (Henderson 1953, method
+        3).
+
+        Args:
+            other: Sums over a disjoint set of examples; then of the group's mean minus that of ``other``.
+
+        Returns:
+            Both as variances of the mean over all models, float64[G]; NaN with fewer than two models.
         """
         effects, noise, rank = self._effects_and_noise()
         weight = self._weight()
@@ -99,7 +111,7 @@ class Crossed:
             other_effects, other_noise, other_rank = other._effects_and_noise()
             effects, noise = effects - other_effects, noise + other_noise
             rank, weight = np.minimum(rank, other_rank), (weight + other._weight()) / 2
-        return divide(np.square(effects).sum(axis=0) - noise, rank) * weight
+        return divide(np.square(effects).sum(axis=0), rank) * weight, divide(noise, rank) * weight
 
     def _weight(self) -> FloatArray:
         """Variance of the group's mean in units of the variance of a model's effect; 1 / K without missing cells."""

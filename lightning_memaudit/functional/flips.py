@@ -64,9 +64,19 @@ class Flips:
 
     @property
     def third_moment(self) -> FloatArray:
-        """Third central moment of the mean over random examples, m₃(d) / n²; NaN without examples."""
+        """Third central moment of the mean over random examples, k₃(d) / n² with the third k-statistic of d.
+
+        0 below three examples, NaN without.
+        """
         mean = divide(self.shifted, self.n)
-        return divide(self.third - 3 * mean * self.spread + 2 * self.n * mean**3, self.n**3)
+        about = self.third - 3 * mean * self.spread + 2 * self.n * mean**3
+        return divide(np.nan_to_num(divide(about, (self.n - 1) * (self.n - 2))), self.n)
+
+    def third_moment_of(self, size: FloatArray) -> FloatArray:
+        """The same if all differences that are not 0 had one size, with the sums lost, gained and of squares kept."""
+        mean = self.mean
+        about = size**2 * (self.lost - self.gained) - 3 * mean * size * (self.lost + self.gained) + 2 * self.n * mean**3
+        return divide(np.nan_to_num(divide(about, (self.n - 1) * (self.n - 2))), self.n)
 
 
 def flips(differences: FloatArray, codes: IntArray, n_groups: int) -> Flips:

@@ -20,9 +20,10 @@ def relative_interval(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Relative drop, drop / base accuracy, with Fieller's interval (Fieller 1954).
 
-    The limits are the ratios ρ at which ``drop − ρ base`` is as far from 0 as its interval reaches. Its variance is
-    ``V(drop) − 2ρ C + ρ² V(base)`` with ``C = (V(drop) + V(base) − V(treated)) / 2``, for examples and models each.
-    Where few examples differ, V(drop) is replaced on each side by what gives the half-width of the drop's own interval.
+    The limits are the ratios ρ at which ``drop − ρ base`` is as far from 0 as its interval reaches. Its squared
+    half-width is ``S(drop) − 2ρ C + ρ² S(base)`` with S those of the normal form of ``two_way.TwoWay`` and
+    ``C = (S(drop) + S(base) − S(treated)) / 2``, for examples and models each. Where few examples differ, S(drop) is
+    that of the drop's own interval on each side.
 
     Args:
         drop: Accuracy of the base minus that of the treated arm.
@@ -43,16 +44,18 @@ def relative_interval(
         array([0.])
     """
     tail = np.asarray((1 - as_probability(level, name="level")) / 2)
-    t2 = stats.t.isf(tail, drop.df) ** 2
+    df = np.maximum(drop.n - 1, 1.0)
+    t2, joint = stats.t.isf(tail, df) ** 2, drop.joint_factor(tail)
+    of_drop, of_base, of_treated = (
+        (t2 * x.example_variance, x.model_squares(tail, df, joint)) for x in (drop, base, treated)
+    )
     covariance: FloatArray = np.zeros_like(drop.estimate)
-    for source in ("example_variance", "model_variance"):
-        of_drop, of_base, of_treated = (getattr(x, source) for x in (drop, base, treated))
-        limit = np.sqrt(of_drop * of_base)
-        covariance = covariance + np.clip((of_drop + of_base - of_treated) / 2, -limit, limit)
-    v_base = base.example_variance + base.model_variance
+    for in_drop, in_base, in_treated in zip(of_drop, of_base, of_treated, strict=True):
+        limit = np.sqrt(in_drop * in_base)
+        covariance = covariance + np.clip((in_drop + in_base - in_treated) / 2, -limit, limit)
     down, up = drop.half_widths(tail)
-    a = base.estimate**2 - t2 * v_base
-    half = drop.estimate * base.estimate - t2 * covariance
+    a = base.estimate**2 - sum(of_base)
+    half = drop.estimate * base.estimate - covariance
     reach_down, reach_up = (np.sqrt(np.maximum(half**2 - a * (drop.estimate**2 - side**2), 0.0)) for side in (down, up))
     low, high = divide(half - reach_down, a), divide(half + reach_up, a)
     return divide(drop.estimate, base.estimate), np.minimum(low, 1.0), np.minimum(high, 1.0)

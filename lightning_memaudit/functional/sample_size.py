@@ -58,15 +58,15 @@ def decision_size(found: DropResult, *, margin: float = 0.0, power: float = 0.8)
         >>> treated = np.tile(np.arange(60) > 1, (5, 1))
         >>> size = decision_size(accuracy_drop(np.ones((5, 60)), treated, np.zeros(60, dtype=int)))
         >>> size.decided, size.n_needed
-        (array([False]), array([660.]))
+        (array([False]), array([427.]))
     """
     tail = np.asarray((1 - found.level) / 2)
     needed = (stats.norm.isf(tail) + stats.norm.ppf(as_probability(power, name="power"))) ** 2
     distance = found.drop - margin
     down, up = found.two_way.example_squares(tail)
-    examples = np.where(distance > 0, down, up) / stats.norm.isf(tail) ** 2
-    # Student's quantile is that of the models there are: more of them make it smaller.
-    models = found.two_way.model_variance * (stats.t.isf(tail, found.two_way.df) / stats.norm.isf(tail)) ** 2
+    z2 = stats.norm.isf(tail) ** 2
+    models = found.two_way.lasting_squares(tail) / z2
+    examples = (np.where(distance > 0, down, up) + found.two_way.model_squares(tail)) / z2 - models
     n = found.n.astype(np.float64)
     decided = (found.low > margin) | (found.high < margin)
     n_needed = np.ceil(n * divide(needed * examples, distance**2 - needed * models) - 1e-9)

@@ -22,11 +22,13 @@ def test_limits_are_the_ratios_at_which_the_contrast_reaches_zero(paired, seed) 
     assert found.two_way.model_variance[0] > 0
     for ratio in (found.relative_low[0], found.relative_high[0]):
         contrast = two_way([base, treated], (1 - ratio, -1), codes, 1, paired=paired, form="normal")
-        assert contrast.half_widths(np.array(0.025))[0] == pytest.approx(np.abs(contrast.estimate), rel=1e-6)
+        # For two arms the factor for their models is that of the drop, which is not quite that of the contrast.
+        near = 1e-6 if paired else 0.03
+        assert contrast.half_widths(np.array(0.025))[0] == pytest.approx(np.abs(contrast.estimate), rel=near)
 
 
 def test_ends_are_unknown_where_the_base_accuracy_may_be_zero() -> None:
-    found = accuracy_drop(np.eye(4, 12), np.zeros((4, 12)), np.zeros(12, dtype=int))
+    found = accuracy_drop(np.eye(2, 12), np.zeros((2, 12)), np.zeros(12, dtype=int))
     assert found.relative[0] == 1
     assert np.isnan([found.relative_low[0], found.relative_high[0]]).all()
     none = accuracy_drop(np.zeros((4, 12)), np.zeros((4, 12)), np.zeros(12, dtype=int))

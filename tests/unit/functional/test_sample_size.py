@@ -48,8 +48,9 @@ def test_examples_that_were_predicted_decide_as_often_as_asked() -> None:
         n=one * small,
         estimate=one * 0.05,
         example_variance=one * (0.8 * 0.2 + 0.75 * 0.25) / 8 / small,
-        model_variance=one * 0,
-        df=one * 7,
+        between=np.zeros((2, 1)),
+        within=np.zeros((2, 1)),
+        models_df=np.full((2, 1), 7.0),
         score=np.array([False]),
         skewness=one * 0,
     )
@@ -74,7 +75,9 @@ def test_more_models_help_where_models_are_what_varies() -> None:
     assert size.models_needed[0] > 4
     z = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2
     models = found.two_way.model_variance[0] * (stats.t.ppf(0.975, 3) / stats.norm.ppf(0.975)) ** 2
-    down = found.two_way.example_squares(np.array(0.025))[0][0] / stats.norm.ppf(0.975) ** 2
+    tail = np.array(0.025)
+    whole = found.two_way.example_squares(tail)[0][0] + found.two_way.model_squares(tail)[0]
+    down = whole / stats.norm.ppf(0.975) ** 2 - models
     assert size.models_needed[0] == np.ceil(4 * z * models / (found.drop[0] ** 2 - z * down))
     assert size.factor_needed[0] == pytest.approx(z * (models + down) / found.drop[0] ** 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lightning_memaudit.functional.crossed import crossed
+from lightning_memaudit.functional.flips import Flips
 from lightning_memaudit.functional.intervals import tango
-from lightning_memaudit.functional.two_way import against_rest, example_means, reach, summarise, two_way
+from lightning_memaudit.functional.two_way import TwoWay, against_rest, example_means, reach, summarise, two_way
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 DEGENERATE = json.loads((GOLDEN / "impact.json").read_text())["paired_degenerate_95"]
@@ -31,15 +33,25 @@ def mean_squares(table: np.ndarray) -> tuple[float, float]:
     return models, left / ((k - 1) * (n - 1))
 
 
+def together(between: list[float], models: list[int], tail: float) -> float:
+    """Squared half-width from arms of K models: added squares, lowered by Satterthwaite's where there are two."""
+    squares = [stats.t.isf(tail, k - 1) ** 2 * b for b, k in zip(between, models, strict=True)]
+    if min(squares) == 0 or len(squares) == 1:
+        return sum(squares)
+    df = sum(squares) ** 2 / sum(s**2 / (k - 1) for s, k in zip(squares, models, strict=True))
+    return min(sum(squares), np.sqrt(sum(squares) * stats.t.isf(tail, df) ** 2 * sum(between)))
+
+
 def textbook(base: np.ndarray, treated: np.ndarray, *, paired: bool, level: float = 0.95):
     """The formula of the two-way interval, written out."""
-    n = base.shape[1]
+    n, tail = base.shape[1], (1 - level) / 2
     d = base.mean(axis=0) - treated.mean(axis=0)
-    variance = sum((x - d.mean()) ** 2 for x in d) / (n - 1) / n
-    for table in (base - treated,) if paired else (base, treated):
-        models, left = mean_squares(table)
-        variance += max(models - left, 0) / (n * len(table))
-    half = stats.t.ppf(0.5 + level / 2, min(n - 1, len(base) - 1, len(treated) - 1)) * np.sqrt(variance)
+    tables = (base - treated,) if paired else (base, treated)
+    found = [[x / (n * len(table)) for x in mean_squares(table)] for table in tables]
+    t2 = stats.t.isf(tail, n - 1) ** 2
+    models = together([between for between, _ in found], [len(table) for table in tables], tail)
+    square = t2 * sum((x - d.mean()) ** 2 for x in d) / (n - 1) / n
+    half = np.sqrt(square + max(models - t2 * sum(within for _, within in found), 0))
     return d.mean() - half, d.mean() + half
 
 
@@ -51,8 +63,7 @@ def test_normal_form_is_the_textbook_formula(paired, n) -> None:
     base = (rng.random((12, n)) < 0.7 + ability).astype(float)
     treated = (rng.random((12 if paired else 5, n)) < 0.6).astype(float)
     codes = np.arange(n) % 2
-    found = two_way([base, treated], (1, -1), codes, 2, paired=paired)
-    assert not found.score.any()
+    found = two_way([base, treated], (1, -1), codes, 2, paired=paired, form="normal")
     assert found.model_variance.max() > 0
     low, high = found.interval()
     for g in (0, 1):
@@ -157,10 +168,8 @@ def test_flips_of_one_size_are_tangos_counts_of_that_size() -> None:
     low, high = found.interval()
     size = (15 + 0.25) / (30 + 0.25)
     expected = [size * float(x) for x in tango(30 / size, 0, 4000)]
-    inflation = (stats.t.isf(0.025, 1) ** 2 - stats.norm.isf(0.025) ** 2) * found.example_variance[0]
-    mean = 30 / 4000
-    assert low[0] == pytest.approx(mean - np.sqrt((mean - expected[0]) ** 2 + inflation), abs=1e-9)
-    assert high[0] == pytest.approx(mean + np.sqrt((expected[1] - mean) ** 2 + inflation), abs=1e-9)
+    # The two models are equally accurate, so nothing is added for them.
+    assert [low[0], high[0]] == pytest.approx(expected, abs=1e-9)
 
 
 def test_score_and_normal_forms_agree_where_many_flip() -> None:
@@ -192,12 +201,60 @@ def test_p_values_invert_the_interval(form, margin) -> None:
     assert one + other == pytest.approx(np.ones(5))
 
 
-def test_normal_p_value_is_students() -> None:
+def test_p_value_is_students_where_all_models_agree() -> None:
     rng = np.random.default_rng(5)
-    found = two_way([rng.random((8, 200)) < p for p in (0.7, 0.6)], (1, -1), np.zeros(200, dtype=int), 1)
-    t = found.estimate[0] / np.sqrt(found.example_variance[0] + found.model_variance[0])
+    tables = [np.tile(rng.random(200) < p, (8, 1)) for p in (0.7, 0.5)]
+    found = two_way(tables, (1, -1), np.zeros(200, dtype=int), 1)
     assert not found.score[0]
-    assert found.p_value()[0] == pytest.approx(2 * stats.t.sf(abs(t), found.df[0]), rel=1e-9)
+    p = stats.ttest_rel(tables[0][0].astype(float), tables[1][0].astype(float)).pvalue
+    assert found.p_value()[0] == pytest.approx(p, rel=1e-9)
+
+
+MODELS = (2, 3, 10, 100)
+
+
+@pytest.mark.parametrize("tail", [0.05, 0.025, 0.005])
+def test_bound_for_two_arms_of_few_models_misses_no_more_than_it_says(tail) -> None:
+    # Mean and both variances are normal and chi-squared; the share of the first arm in the variance is unknown.
+    middles = (np.arange(100) + 0.5) / 100
+    for first, second in itertools.combinations_with_replacement(MODELS, 2):
+        found = [stats.chi2.ppf(middles, k - 1) / (k - 1) for k in (first, second)]
+        for share in (0.02, 0.1, 0.4, 0.8, 0.98):
+            between = np.stack(np.broadcast_arrays(share * found[0][:, None], (1 - share) * found[1])).reshape(2, -1)
+            size = between.shape[1]
+            square = of_models(between, (first, second)).model_squares(np.asarray(tail))
+            missed = stats.norm.sf(np.sqrt(square)).mean()
+            assert missed <= tail * (1.02 if tail > 0.01 else 1.06), (first, second, share, size)
+
+
+def test_examples_and_models_together_never_miss_more_than_apart() -> None:
+    # The probability of covering is concave in the shares of the variance, so it is least where one has all of it.
+    middles = (np.arange(300) + 0.5) / 300
+    square = stats.t.isf(0.025, 2) ** 2 * stats.chi2.ppf(middles, 2) / 2
+    covered = [
+        1 - 2 * stats.norm.sf(np.sqrt((1 - share) * stats.norm.isf(0.025) ** 2 + share * square)).mean()
+        for share in np.linspace(0, 1, 21)
+    ]
+    assert min(covered) == pytest.approx(0.95, abs=1e-3)
+
+
+def of_models(between: np.ndarray, models: tuple[int, int]) -> TwoWay:
+    """A result whose variance comes from the models of two arms alone."""
+    size = between.shape[1]
+    zero = np.zeros(size)
+    return TwoWay(
+        n=np.full(size, 1e9),
+        estimate=zero,
+        example_variance=zero,
+        between=between,
+        within=np.zeros_like(between),
+        models_df=np.repeat(np.array(models) - 1.0, size).reshape(2, size),
+        score=zero > 0,
+        skewness=zero,
+        covers_models=zero == 0,
+        flips=Flips(*[zero] * 7),
+        scale=1.0,
+    )
 
 
 def test_skewness_lengthens_the_side_that_it_points_to() -> None:
@@ -209,7 +266,7 @@ def test_skewness_lengthens_the_side_that_it_points_to() -> None:
     d = tables[0].mean(axis=0) - tables[1].mean(axis=0)
     for g in (0, 1):
         x, variance = d[codes == g], plain.example_variance[g] + plain.model_variance[g]
-        kappa = ((x - x.mean()) ** 3).mean() / 30**2 / variance**1.5
+        kappa = stats.kstat(x, 3) / 30**2 / variance**1.5 * (1 + 8 / 30)
         assert kappa > 0.1
         assert not found.score[g]
         assert found.skewness[g] == pytest.approx(kappa)
@@ -234,12 +291,18 @@ def test_excess_is_one_contrast_of_all_examples() -> None:
         weights = inside / inside.sum() - 1 / 400
         assert excess[g] == pytest.approx(weights @ d, abs=1e-12)
         # By the definition: spread of examples about their own side, and of the contrast over models.
-        variance = sum((weights[side] ** 2).sum() * d[side].var(ddof=1) for side in (inside, ~inside))
-        for table in (base, treated):
-            of_models = (table @ weights).var(ddof=1)
-            left = sum((weights[s] ** 2).sum() * mean_squares(table[:, s])[1] for s in (inside, ~inside))
-            variance += max(of_models - left, 0) / len(table)
-        half = stats.t.isf(0.025, 6) * np.sqrt(variance)
+        sides = (inside, ~inside)
+        square = sum(
+            stats.t.isf(0.025, side.sum() - 1) ** 2 * (weights[side] ** 2).sum() * d[side].var(ddof=1) for side in sides
+        )
+        left = sum(
+            (weights[s] ** 2).sum() * mean_squares(table[:, s])[1] / len(table)
+            for s in sides
+            for table in (base, treated)
+        )
+        between = [(table @ weights).var(ddof=1) / len(table) for table in (base, treated)]
+        t2 = stats.t.isf(0.025, max(side.sum() for side in sides) - 1) ** 2
+        half = np.sqrt(square + max(together(between, [9, 7], 0.025) - t2 * left, 0))
         assert [low[g], high[g]] == pytest.approx([excess[g] - half, excess[g] + half], abs=1e-9)
 
 
