@@ -279,6 +279,27 @@ def test_skewness_lengthens_the_side_that_it_points_to() -> None:
     assert (plain.skewness == 0).all()
 
 
+def test_flips_of_many_sizes_lengthen_the_score_form_and_those_of_one_size_do_not() -> None:
+    codes = np.zeros(60, dtype=int)
+    wrong = np.zeros((10, 60), dtype=bool)
+    wrong[:, :4], wrong[:2, 4:14] = True, True  # four whole flips, ten small ones
+    found = two_way([np.ones((10, 60)), ~wrong], (1, -1), codes, 1)
+    d = wrong.mean(axis=0)
+    size = ((d**2).sum() + 0.25) / (d.sum() + 0.25)
+    even = size**2 * d.sum() / 60 - 3 * d.mean() * size * d.sum() / 60 + 2 * d.mean() ** 3
+    lacking = stats.kstat(d, 3) - even * 60**2 / (59 * 58)
+    variance = found.example_variance[0] + found.model_variance[0]
+    assert found.score[0]
+    assert found.skewness[0] == pytest.approx(lacking / 60**2 / variance**1.5 * (1 + 8 / 60))
+    assert found.skewness[0] > 0.03
+    bound = found.interval(0.9)[1][0]
+    assert found.p_value(bound, alternative="less")[0] == pytest.approx(0.05, abs=1e-9)
+    wrong[2:, 4:14] = True
+    same = two_way([np.ones((10, 60)), ~wrong], (1, -1), codes, 1)
+    assert same.score[0]
+    assert same.skewness[0] == 0
+
+
 def test_excess_is_one_contrast_of_all_examples() -> None:
     rng = np.random.default_rng(6)
     base, treated = (rng.random((9, 400)) < 0.7).astype(float), (rng.random((7, 400)) < 0.6).astype(float)
