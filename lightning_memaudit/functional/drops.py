@@ -18,13 +18,13 @@ from lightning_memaudit.functional.checks import (
     as_correct,
     as_probability,
 )
+from lightning_memaudit.functional.excess import Excess, against_rest
 from lightning_memaudit.functional.relative import relative_interval
 from lightning_memaudit.functional.subgroups import as_groups
 from lightning_memaudit.functional.two_way import (
     Alternative,
     Form,
     TwoWay,
-    against_rest,
     assemble,
     example_means,
     summarise,
@@ -66,7 +66,8 @@ class DropResult:
             one model in an arm, nor for majority votes.
         n_models: Models in the base and in the treated arm.
         level: Confidence level.
-        two_way: The two-way estimate, for other levels and p-values.
+        two_way: The two-way estimate of ``drop``, for other levels and p-values.
+        against_rest: That of ``excess``.
     """
 
     group: IntArray
@@ -88,6 +89,7 @@ class DropResult:
     n_models: tuple[int, int]
     level: float
     two_way: TwoWay
+    against_rest: Excess[TwoWay]
 
     def p_value(self, margin: float = 0.0, *, alternative: Alternative = "two-sided") -> FloatArray:
         """p-value of each group's drop by itself, from the two-way form whatever interval was asked for.
@@ -247,7 +249,8 @@ def _drop(
     low, high = drop.interval(level)
     if not bounded:
         low, high = (np.where(high > low, end, np.nan) for end in (low, high))
-    excess, excess_low, excess_high = against_rest(seen, parts, scale=scale, level=level, form=form)
+    excess = against_rest(seen, parts, scale=scale, form=form)
+    excess_low, excess_high = excess.interval(level)
     relative, relative_low, relative_high = relative_interval(drop, first, second, level=level)
     n = drop.n.astype(np.int64)
     method = tuple(
@@ -263,7 +266,7 @@ def _drop(
         drop=drop.estimate,
         low=low,
         high=high,
-        excess=excess,
+        excess=excess.estimate,
         excess_low=excess_low,
         excess_high=excess_high,
         relative=relative,
@@ -274,6 +277,7 @@ def _drop(
         n_models=(len(base), len(treated)),
         level=level,
         two_way=drop,
+        against_rest=excess,
     )
     return result, (arms[0], arms[1]), codes
 

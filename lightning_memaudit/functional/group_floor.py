@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,15 +38,48 @@ def group_mean(values: FloatArray, codes: IntArray, n_groups: int) -> FloatArray
     return divide(np.asarray(total, dtype=np.float64), count)
 
 
-def group_floor(
-    arms: Arms, squares: Arms, codes: IntArray, n_groups: int, *, variance: FloatArray, level: float
-) -> tuple[FloatArray, FloatArray]:
-    """Interval of the mean of in minus out that has a width when all models agree.
+@dataclass(frozen=True, slots=True)
+class GroupFloor:
+    """One sample an arm (in, then out) of outcomes that are as good as independent, float64[2, G] each.
+
+    Attributes:
+        mean: Mean outcome.
+        spread: Mean squared deviation within members.
+        size: Outcomes N over the design effect d.
+    """
+
+    mean: FloatArray
+    spread: FloatArray
+    size: FloatArray
+
+    def interval(self, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Interval of the mean of in minus out that has a width when all models agree.
+
+        Each sample is given max(1, z²/4) outcomes at 0 and as many at 1, as ``agresti_caffo`` does with
+        ``pseudo_counts="level"``; for one member with 0/1 outcomes the result is that interval.
+
+        Args:
+            tail: One-sided error of each end, a scalar array or float64[G].
+
+        Returns:
+            ``(low, high)``, float64[G], not clipped; NaN for a group without members.
+        """
+        z = stats.norm.isf(tail)
+        extra = np.maximum(1.0, z**2 / 4)
+        total = self.size + 2 * extra
+        shrunk = (self.size * self.mean + extra) / total
+        squared = (self.size * (self.spread + self.mean**2) + extra) / total
+        center = shrunk[0] - shrunk[1]
+        half = z * np.sqrt((np.maximum(squared - shrunk**2, 0.0) / total).sum(axis=0))
+        return center - half, center + half
+
+
+def group_floor(arms: Arms, squares: Arms, codes: IntArray, n_groups: int, *, variance: FloatArray) -> GroupFloor:
+    """Samples behind the interval of the mean of in minus out that has a width when all models agree.
 
     Each arm of a group is one sample of N = m h / d outcomes, with m members, h the harmonic mean of their arm sizes
     and d the design effect: 1 when members fail independently of each other within a model, m when they all fail
-    together. Each sample is given max(1, z²/4) outcomes at 0 and as many at 1, as ``agresti_caffo`` does with
-    ``pseudo_counts="level"``; for one member with 0/1 outcomes the result is that interval.
+    together.
 
     d is the ratio of the jackknife's variance to that of independent outcomes, but at least the largest d that the
     events leave possible, and in [1, m]. An event is an outcome that differs from most in its arm. Under beta-binomial
@@ -59,20 +93,17 @@ def group_floor(
         codes: Group of each example, int64[n].
         n_groups: G.
         variance: The jackknife's variance of each group's mean, float64[G]; NaN (unknown) gives d = m.
-        level: Two-sided confidence level, checked.
 
     Returns:
-        ``(low, high)``, float64[G], not clipped; NaN for a group without members.
+        Both samples of each group.
 
     Example:
         >>> arms = Arms(np.array([25.0]), np.array([0.0]), np.array([25.0]), np.array([25.0]))
-        >>> low, high = group_floor(arms, arms, np.array([0]), 1, variance=np.array([0.0]), level=0.95)
+        >>> low, high = group_floor(arms, arms, np.array([0]), 1, variance=np.array([0.0])).interval(np.array(0.025))
         >>> print(f"{low[0]:.4f} {high[0]:.4f}")
         0.8252 1.0267
     """
     members = np.bincount(codes, minlength=n_groups).astype(np.float64)
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    extra = max(1.0, z**2 / 4)
     samples, independent, events = [], np.zeros(n_groups), np.zeros(n_groups)
     for mean, square, n in zip(arms.means(), squares.means(), (arms.n_in, arms.n_out), strict=True):
         within = np.maximum(square - mean**2, 0.0)
@@ -90,12 +121,5 @@ def group_floor(
     # A single member has nothing to be correlated with.
     effect = np.where(members > 1, np.maximum(ratio, possible), 1.0)
 
-    center, total = np.zeros(n_groups), np.zeros(n_groups)
-    for sign, (mean, spread, outcomes) in zip((1, -1), samples, strict=True):
-        size = outcomes / effect
-        shrunk = (size * mean + extra) / (size + 2 * extra)
-        squared = (size * (spread + mean**2) + extra) / (size + 2 * extra)
-        center += sign * shrunk
-        total += np.maximum(squared - shrunk**2, 0.0) / (size + 2 * extra)
-    half = z * np.sqrt(total)
-    return center - half, center + half
+    mean, spread, outcomes = (np.stack(part) for part in zip(*samples, strict=True))
+    return GroupFloor(mean, spread, outcomes / effect)

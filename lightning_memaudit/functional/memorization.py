@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.arms import Arms, arm_sums, divide
@@ -25,6 +24,7 @@ from lightning_memaudit.functional.checks import (
     is_fractional,
 )
 from lightning_memaudit.functional.group_floor import group_floor, group_mean
+from lightning_memaudit.functional.group_memorization import GroupMean
 from lightning_memaudit.functional.intervals import Interval, agresti_caffo, newcombe, wald_difference, welch_floor
 from lightning_memaudit.functional.reliability import split_half_reliability
 
@@ -87,6 +87,7 @@ class GroupedMemorization:
         high: Upper end.
         in_accuracy: Mean accuracy IN; where it is low the group is not fitted, which is not the same as not memorized.
         out_accuracy: Mean accuracy OUT.
+        mean: The mean score, for bounds at other levels and p-values.
     """
 
     n: IntArray
@@ -96,6 +97,7 @@ class GroupedMemorization:
     high: FloatArray
     in_accuracy: FloatArray
     out_accuracy: FloatArray
+    mean: GroupMean
 
 
 def memorization_score(correct: Array, mask: Array) -> MemorizationScore:
@@ -348,20 +350,23 @@ def grouped_memorization(
         rest_in = divide(arms.sum_in - left.sum_in, arms.n_in - left.n_in)
         rest_out = divide(arms.sum_out - left.sum_out, arms.n_out - left.n_out)
         replicates[b] = group_mean(rest_in - rest_out, codes_kept, n_groups)
-    level = as_probability(level, name="level")
     variance = (n_blocks - 1) / n_blocks * np.square(replicates - replicates.mean(axis=0)).sum(axis=0)
-    half = stats.t.ppf(0.5 + level / 2, n_blocks - 1) * np.sqrt(variance)
-    score = group_mean(mean_in - mean_out, codes_kept, n_groups)
     squares = arm_sums(np.square(outcomes, dtype=np.float64), inside) if is_fractional(outcomes) else arms
-    low, high = group_floor(arms, squares, codes_kept, n_groups, variance=variance, level=level)
-    # Where a replicate loses the whole group the jackknife is NaN, and the floor stands alone.
-    low, high = np.fmin(np.fmin(low, score), score - half), np.fmax(np.fmax(high, score), score + half)
+    mean = GroupMean(
+        n=np.bincount(codes_kept, minlength=n_groups).astype(np.float64),
+        estimate=group_mean(mean_in - mean_out, codes_kept, n_groups),
+        variance=variance,
+        df=np.full(n_groups, n_blocks - 1.0),
+        floor=group_floor(arms, squares, codes_kept, n_groups, variance=variance),
+    )
+    low, high = mean.interval(level)
     return GroupedMemorization(
         n=np.bincount(codes, minlength=n_groups),
         n_estimable=np.bincount(codes_kept, minlength=n_groups),
-        score=score,
-        low=np.maximum(low, -1.0),
-        high=np.minimum(high, 1.0),
+        score=mean.estimate,
+        low=low,
+        high=high,
         in_accuracy=group_mean(mean_in, codes_kept, n_groups),
         out_accuracy=group_mean(mean_out, codes_kept, n_groups),
+        mean=mean,
     )

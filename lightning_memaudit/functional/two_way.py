@@ -188,11 +188,22 @@ class TwoWay:
         """
         down, up = self.example_squares(tail)
         models = self.model_squares(tail)
-        more_down, more_up = self._skew(stats.norm.isf(tail) ** 2)
+        more_down, more_up = self.skew_widths(tail)
         return np.sqrt(down + models) + more_down, np.sqrt(up + models) + more_up
 
+    def skew_widths(self, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """What skewness adds to the half-widths, down and up.
+
+        Args:
+            tail: One-sided error, a scalar array or one for each group.
+
+        Returns:
+            Both, float64[G]; one of them is 0.
+        """
+        return self._skew(stats.norm.isf(tail) ** 2)
+
     def _skew(self, z2: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """What skewness adds to the half-widths, down and up."""
+        """The same from the square of the normal quantile."""
         shift = self.skewness * (2 * z2 + 1) / 6 * np.sqrt(self.example_variance + self.model_variance)
         return np.maximum(-shift, 0.0), np.maximum(shift, 0.0)
 
@@ -443,41 +454,3 @@ def assemble(
         flips=seen,
         scale=scale,
     )
-
-
-def against_rest(
-    seen: Flips, parts: Sequence[tuple[float, Crossed]], *, scale: float, level: float, form: Form = "auto"
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean of each group minus the mean over all examples, with its interval.
-
-    The group is part of the whole: its weight on example i is ``1[g] / n_g - 1 / n``, which is
-    ``(1 - n_g / n)`` times the mean of the group minus that of the rest. Both are estimated as ``two_way`` does and
-    joined by square-and-add; the models move both at once.
-
-    Args:
-        seen: Differences by group.
-        parts: Weights and crossed sums of each independent draw of models.
-        scale: Largest difference that an example can have.
-        level: Two-sided confidence level.
-        form: As for ``two_way``.
-
-    Returns:
-        Excess and both ends, float64[G]; a single group has excess 0 and no interval (NaN).
-
-    Example:
-        >>> found, parts = summarise([np.ones((3, 4)), np.eye(3, 4)], (1, -1), np.array([0, 0, 0, 1]), 2, paired=False)
-        >>> excess, low, high = against_rest(found, parts, scale=1.0, level=0.95)
-        >>> excess
-        array([-0.08333333,  0.25      ])
-    """
-    others = [(weight, table.rest()) for weight, table in parts]
-    group = assemble(seen, parts, scale=scale, form=form, other=others)
-    rest = assemble(seen.rest(), others, scale=scale, form=form)
-    share = 1 - seen.n / max(float(seen.n.sum()), 1.0)
-    tail = np.asarray((1 - as_probability(level, name="level")) / 2)
-    (group_down, group_up), (rest_down, rest_up) = (part.example_squares(tail) for part in (group, rest))
-    models = group.model_squares(tail, np.maximum(group.example_df, rest.example_df))
-    excess = share * (group.estimate - np.where(share > 0, rest.estimate, 0.0))
-    low = excess - share * np.sqrt(group_down + rest_up + models)
-    high = excess + share * np.sqrt(group_up + rest_down + models)
-    return excess, low, high

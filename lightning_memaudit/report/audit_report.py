@@ -13,6 +13,7 @@ from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.report.figures import figure_names, figures
 from lightning_memaudit.report.markdown import render_markdown, render_summary
+from lightning_memaudit.sections.accuracy import accuracy_section
 from lightning_memaudit.sections.entries import found, plain, unavailable
 from lightning_memaudit.sections.impact import ImpactResult, impact_section
 from lightning_memaudit.sections.long_tail import LongTailResult, long_tail_section
@@ -32,6 +33,7 @@ SECTIONS = ("memorization", "membership", "impact", "long_tail", "dynamics")
 _NOT_BUILT = "this version does not compute it yet"
 _COMPUTED: dict[str, Callable[[OutcomeStore], Any]] = {
     "memorization": memorization_section,
+    "accuracy": accuracy_section,
     "impact": impact_section,
     "long_tail": long_tail_section,
 }

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImpactResult", "impact_section"]
 
+_NESTED = ("loss", "statistics")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImpactResult:
@@ -60,7 +62,7 @@ class ImpactResult:
     def columns(self) -> dict[str, list[Any]]:
         """One list per column, one row per arm, grouping and group."""
         rows = [
-            {"arm": arm, "grouping": grouping, **{key: value for key, value in row.items() if key != "loss"}}
+            {"arm": arm, "grouping": grouping, **{key: value for key, value in row.items() if key not in _NESTED}}
             | {f"loss_{key}": value for key, value in row["loss"].items()}
             for arm in self.arms
             for grouping, row in _all_rows(self.summary["arms"][arm])

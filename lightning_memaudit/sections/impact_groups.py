@@ -10,6 +10,7 @@ from scipy import stats
 
 from lightning_memaudit.functional.impact import accuracy_drop, adjust_p_values, decision_size, value_drop
 from lightning_memaudit.functional.subgroups import by_group, difference, intersection, worst_group
+from lightning_memaudit.functional.sufficient import excess_record, two_way_record
 from lightning_memaudit.functional.two_way import example_means
 from lightning_memaudit.sections.entries import found, unavailable
 
@@ -29,6 +30,7 @@ __all__ = [
     "describe_overall",
     "drop_row",
     "partitions",
+    "statistics",
     "who_pays",
 ]
 
@@ -166,6 +168,11 @@ def drop_row(drop: DropResult, g: int) -> dict[str, Any]:
     }
 
 
+def statistics(drop: DropResult, g: int) -> dict[str, Any]:
+    """What bounds and p-values of a group need at any level and margin; None where there is no interval."""
+    return {"drop": two_way_record(drop.two_way, g), "excess": excess_record(drop.against_rest, g)}
+
+
 def who_pays(
     arm: PairedArm, overall: Mapping[str, Any], groups: Mapping[str, Any], divided: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -255,6 +262,7 @@ def _rows(
                     for key in ("n_needed", "models_needed", "factor_needed")
                 },
                 "loss": {key: float(values[g]) for key, values in losses.items()},
+                "statistics": statistics(drop, g),
             }
             for g, group in enumerate(divided[name].names)
         ]

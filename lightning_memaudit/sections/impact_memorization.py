@@ -18,7 +18,7 @@ from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.outcomes.arms import BASELINE
 from lightning_memaudit.sections.entries import found, unavailable
 from lightning_memaudit.sections.impact_exemplars import has_predictions, votes
-from lightning_memaudit.sections.impact_groups import LEVEL, drop_row
+from lightning_memaudit.sections.impact_groups import LEVEL, drop_row, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -153,6 +153,7 @@ def _bins(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[An
                 "to": float(table.edges[b + 1]),
                 "memorization": float(table.memorization[b]),
                 **drop_row(table.drop, b),
+                "statistics": statistics(table.drop, b),
             }
             for b in range(len(table.memorization))
         ],

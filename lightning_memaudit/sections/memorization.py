@@ -9,6 +9,7 @@ import numpy as np
 
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.adjustment import adjusted_memorization_score
+from lightning_memaudit.functional.group_memorization import group_mean_record
 from lightning_memaudit.functional.memorization import (
     grouped_memorization,
     interval_method,
@@ -18,6 +19,7 @@ from lightning_memaudit.functional.memorization import (
     worst_case_standard_error,
 )
 from lightning_memaudit.functional.prevalence import prevalence
+from lightning_memaudit.functional.prevalence_bounds import prevalence_bounds, prevalence_record
 from lightning_memaudit.functional.reliability import reliability
 from lightning_memaudit.sections.influence import describe_duplicates, describe_influence
 
@@ -38,6 +40,7 @@ MEMORIZED = 0.25  # the threshold of Feldman and Zhang (2020)
 NOT_FITTED_BELOW = 0.5  # an example that models get wrong more often than not although they trained on it
 _FITTED_SHARE, _PARTLY_FITTED_SHARE = 0.01, 0.2
 _TOP = 20
+_LEVEL = 0.95
 _LEAST_BLOCKS = 4
 _LEAST_TO_DECONVOLVE = 20
 _BINS = np.linspace(-1.0, 1.0, 41)
@@ -135,7 +138,7 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         )
     outcomes = store.load(model_ids=ids, fields=("correct", "prediction"))
     examples, plan, stopping = store.examples("train"), store.plan, store.stopping()
-    level = 0.95 if stopping is None else float(stopping["level"])
+    level = _LEVEL if stopping is None else float(stopping["level"])
     method: IntervalMethod = "agresti-caffo" if stopping is None else "agresti-caffo-level"
     correct, mask, blocks = outcomes.correct, outcomes.mask, outcomes.blocks
     scores = memorization_score(correct, mask)
@@ -159,6 +162,7 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         "reliability": _reliability(outcomes),
         "prevalence": _prevalence(spread, len(ids)),
         "top": _top(scores, low, high, outcomes, examples),
+        "overall": group_rows(outcomes, np.zeros(plan.n_examples, dtype=np.int64), ["all"], scores, level)[0],
         "by_class": _by_class(outcomes, examples, scores, level),
         "by_group": {name: _by_group(outcomes, group, scores, level) for name, group in examples.groups.items()},
         "influence": describe_influence(store, outcomes, scores.score, held_out[0] if held_out else None),
@@ -312,6 +316,14 @@ def group_rows(
     grouped = grouped_memorization(
         outcomes.correct, outcomes.mask, codes, len(names), level=level, blocks=outcomes.blocks
     )
+    counts = prevalence_bounds(
+        outcomes.correct,
+        outcomes.mask,
+        codes,
+        len(names),
+        threshold=MEMORIZED,
+        spent=min((1 - level) / (1 - _LEVEL), 1.0),
+    )
     rows = []
     for g, name in enumerate(names):
         members = scores.score[codes == g]
@@ -329,6 +341,10 @@ def group_rows(
                 "in_accuracy": float(grouped.in_accuracy[g]),
                 "out_accuracy": float(grouped.out_accuracy[g]),
                 "n_not_fitted": int((fitted < NOT_FITTED_BELOW).sum()),
+                "statistics": {
+                    "mean": group_mean_record(grouped.mean, g),
+                    "prevalence": prevalence_record(counts, g),
+                },
             }
         )
     return rows

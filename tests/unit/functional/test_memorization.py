@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional import intervals, memorization
@@ -150,7 +151,7 @@ def test_grouped_jackknife_equals_plain_deletion() -> None:
                 for b in np.unique(codes)
             ]
             b = len(deleted)
-            half = memorization.stats.t.ppf(0.975, b - 1) * np.sqrt((b - 1) ** 2 / b * np.var(deleted, ddof=1))
+            half = stats.t.ppf(0.975, b - 1) * np.sqrt((b - 1) ** 2 / b * np.var(deleted, ddof=1))
             assert found.high[g] == pytest.approx(min(found.score[g] + half, 1.0))
         assert found.n.tolist() == [3, 4, 0, 2]
         assert np.isnan([found.score[2], found.low[2], found.in_accuracy[2]]).all()

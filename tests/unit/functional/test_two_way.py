@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lightning_memaudit.functional.crossed import crossed
+from lightning_memaudit.functional.excess import against_rest
 from lightning_memaudit.functional.flips import Flips
 from lightning_memaudit.functional.intervals import tango
-from lightning_memaudit.functional.two_way import TwoWay, against_rest, example_means, reach, summarise, two_way
+from lightning_memaudit.functional.two_way import TwoWay, example_means, reach, summarise, two_way
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 DEGENERATE = json.loads((GOLDEN / "impact.json").read_text())["paired_degenerate_95"]
@@ -305,7 +306,8 @@ def test_excess_is_one_contrast_of_all_examples() -> None:
     base, treated = (rng.random((9, 400)) < 0.7).astype(float), (rng.random((7, 400)) < 0.6).astype(float)
     codes = rng.integers(0, 3, 400)
     seen, parts = summarise([base, treated], (1, -1), codes, 3, paired=False)
-    excess, low, high = against_rest(seen, parts, scale=1.0, level=0.95)
+    found = against_rest(seen, parts, scale=1.0)
+    excess, (low, high) = found.estimate, found.interval()
     d = base.mean(axis=0) - treated.mean(axis=0)
     for g in range(3):
         inside = codes == g
@@ -328,10 +330,12 @@ def test_excess_is_one_contrast_of_all_examples() -> None:
 
 
 def test_excess_of_a_single_group_is_no_claim() -> None:
-    found, parts = summarise([np.ones((3, 5)), np.ones((3, 5))], (1, -1), np.zeros(5, int), 2, paired=False)
-    excess, low, high = against_rest(found, parts, scale=1.0, level=0.95)
+    seen, parts = summarise([np.ones((3, 5)), np.ones((3, 5))], (1, -1), np.zeros(5, int), 2, paired=False)
+    found = against_rest(seen, parts, scale=1.0)
+    excess, (low, high) = found.estimate, found.interval()
     assert excess[0] == 0
     assert np.isnan([low[0], high[0], excess[1], low[1]]).all()
+    assert np.isnan(found.p_value(0.1)).all()
 
 
 def test_reach_is_the_largest_contrast() -> None:
