@@ -73,6 +73,7 @@ class AuditReport:
             "data": manifest.identity.data,
             "executor": manifest.trained_by,
             "execution": manifest.execution,
+            "groupings": {},
             **{name: unavailable(_NOT_BUILT) for name in SECTIONS},
         }
         if not store.treatments():
@@ -86,6 +87,9 @@ class AuditReport:
             else:
                 content[name] = found(**results[name].to_dict())
         examples = store.examples("train")
+        content["groupings"] = {
+            name: group.made_by for name, group in examples.groups.items() if group.made_by is not None
+        }
         content["figures"] = figure_names(results, examples)
         return cls(plain(content), examples, results)
 

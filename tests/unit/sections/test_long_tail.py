@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lightning_memaudit.data.groups import Frequency, Grouping, by_memorization
+from lightning_memaudit.data.groups import Columns, Frequency, Grouping, by_cluster, by_memorization, resolve
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.good_turing import good_turing_tau
 from lightning_memaudit.functional.tail_cost import tail_cost
@@ -99,6 +99,20 @@ def test_counts_of_a_clusterer_are_not_asked(tmp_path) -> None:
         assert entry["status"] == "unavailable"
         assert entry["reason"].startswith("not applicable: these subpopulations were made by k-means within classes")
     assert summary["ranks"]["n"][0] == 30
+
+
+def test_how_clusters_were_found_is_in_the_report(tmp_path) -> None:
+    store, *_ = treated(tmp_path)
+    rng = np.random.default_rng(0)
+    embeddings = {"train": rng.normal(size=(N, 2)) + 20 * (np.arange(N) % 2)[:, None]}
+    columns = {"train": Columns(None, N, np.zeros(N, dtype=np.int64), {})}
+    found = resolve({"kind": by_cluster(embeddings)}, columns)["kind"]["train"]
+    own = store.examples("train")
+    store.write_examples("train", Examples(N, own.labels, {"kind": found}))
+    report = AuditReport.from_store(store)
+    assert report.content["groupings"] == {"kind": found.made_by}
+    assert "| groups `kind` | k-means within classes, " in report.to_markdown()
+    assert ": 0: 2 (stability 1.00); seed 0 |" in report.to_markdown()
 
 
 def test_one_model_has_no_verdict(tmp_path) -> None:
