@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import operator
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -24,12 +23,13 @@ from lightning_memaudit.training.executors import find_executor
 from lightning_memaudit.training.executors.process import at_least
 from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
 from lightning_memaudit.training.interrupts import interrupts_noticed
+from lightning_memaudit.training.progress import Progress
 from lightning_memaudit.training.search import n_models_to_search, with_searched_rates
 from lightning_memaudit.training.task import Population, Recipe, probe
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -225,7 +225,7 @@ class Audit:
         seen_before = len(missing) < len(ids)
         looks: list[StoppingLook] = []
         whose = f" of shard {own}/{of}" if of > 1 else ""
-        with _Progress(self.store, ids, missing, whose, shown=progress) as bar, interrupts_noticed() as check:
+        with Progress(self.store, ids, missing, whose, shown=progress) as bar, interrupts_noticed() as check:
             for stage in [total] if rule is None else rule.looks:
                 todo = [k for k in ids if k < stage and k in missing]
                 with closing(self._trained(todo, arms)) as trained:  # workers end before anything else is said or done
@@ -349,44 +349,6 @@ class Audit:
                 "level": looks[-1].level,
             }
         )
-
-
-class _Progress:
-    """One bar over models with the time left; says on Ctrl-C what is kept."""
-
-    def __init__(
-        self, store: OutcomeStore, model_ids: Sequence[int], missing: Collection[int], whose: str, *, shown: bool
-    ) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(
-            total=len(model_ids),
-            initial=len(model_ids) - len(missing),
-            desc="models" + whose,
-            unit="model",
-            disable=not shown,
-            dynamic_ncols=True,
-        )
-        self._store = store
-        self._model_ids = model_ids
-        self._whose = whose
-
-    def advance(self) -> None:
-        self._bar.update()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._bar.close()
-        if kind is KeyboardInterrupt:
-            shards = set(self._store.storage.names("outcomes/baseline"))
-            n_stored = sum(f"{model_id:06d}.npz" in shards for model_id in self._model_ids)
-            print(
-                f"\nStopped. {n_stored} of {len(self._model_ids)} models{self._whose} are stored in {self._store.url}; "
-                "run again to go on.",
-                file=sys.stderr,
-            )
 
 
 def _unit_codes(population: Population, column: str) -> npt.NDArray[np.int64]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.outcomes.scoring import ScoreFunction
 
-__all__ = ["Examples", "Groups", "describe_examples", "describe_splits", "fingerprint", "label_digest"]
+__all__ = ["Examples", "Groups", "describe_splits", "fingerprint", "label_digest"]
 
 _PROBED = 64  # inputs that enter the fingerprint
 _PREVIEW_SIDE, _PREVIEW_NUMBERS, _PREVIEW_CHARACTERS = 32, 16, 200
@@ -123,33 +123,6 @@ def describe_splits(
         )
         for split, examples in found.items()
     }
-
-
-def describe_examples(
-    loader: DataLoader[Any],
-    score_fn: ScoreFunction,
-    *,
-    split: str,
-    groups: Groups | None = None,
-    units: npt.NDArray[np.int64] | None = None,
-) -> Examples:
-    """Read one split by itself; its groups are those that occur in it.
-
-    Args:
-        loader: A sequential loader over the split.
-        score_fn: As for ``describe_splits``.
-        split: The name of the split.
-        groups: As for ``describe_splits``.
-        units: int[n], written through.
-
-    Raises:
-        ArgumentError: A group cannot be found.
-        UnsupportedDataError: Labels cannot be found and the score function needs them.
-    """
-    wanted = groups or {}
-    examples, columns = _read(loader, score_fn, split=split, keys=sample_keys(wanted))
-    divided = resolve(wanted, {split: columns})
-    return replace(examples, groups={name: own[split] for name, own in divided.items() if split in own}, units=units)
 
 
 def _read(loader: DataLoader[Any], score_fn: ScoreFunction, *, split: str, keys: set[str]) -> tuple[Examples, Columns]:
