@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.cli import main
 from lightning_memaudit.exceptions import TrainingError
+from lightning_memaudit.training import choice as choice_module
 from lightning_memaudit.training.executors import Process
 from lightning_memaudit.training.executors import process as process_module
 from lightning_memaudit.training.parcel import pack
@@ -118,6 +119,7 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(
 
     reference = audit(tmp_path / "whole", model, n_models=n_models, executor="sequential").train(progress=False)
     monkeypatch.setattr(process_module, "pack", packs)
+    monkeypatch.setattr(choice_module, "_CHUNK_SIZES", (8, 32))  # so few that there is a second round
     store = OutcomeStore(tmp_path / "killed")
     assassin = Assassin(store, lambda: workers_of(os.getpid()), n_kills)
     assassin.start()

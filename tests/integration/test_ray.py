@@ -49,7 +49,7 @@ def actors() -> set[int]:
     return {pid for pid, (_, command) in processes().items() if pid in ours and command.startswith("ray::_Trainer")}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)  # before anything else in this process asks Ray for its settings
 def cluster():
     folder = Path(tempfile.mkdtemp(prefix="ma", dir="/tmp"))  # short: Ray's sockets are in there
     (folder / "traces").mkdir()
@@ -84,11 +84,9 @@ def cluster():
 
 
 @pytest.fixture(autouse=True)
-def clean_traces(request):
-    if "cluster" in request.fixturenames:
-        request.getfixturevalue("cluster")  # which says where they are
-        for path in Path(os.environ[FOLDER]).iterdir():
-            path.unlink()
+def clean_traces(cluster):
+    for path in Path(os.environ[FOLDER]).iterdir():
+        path.unlink()
 
 
 @pytest.fixture
