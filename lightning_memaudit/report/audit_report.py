@@ -1,42 +1,39 @@
-"""The report: one object over all sections, saved as JSON, Markdown and figures."""
+"""The report: one object over all sections, saved as HTML, Markdown, JSON and figures."""
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
+from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.outcomes.storage import Storage
-from lightning_memaudit.report.figures import figure_names, figures
-from lightning_memaudit.report.markdown import render_markdown, render_summary
-from lightning_memaudit.sections.accuracy import accuracy_section
+from lightning_memaudit.report.document import model_card, render_markdown, render_summary
+from lightning_memaudit.report.figures import captions, figure_files
+from lightning_memaudit.report.page import render_html
 from lightning_memaudit.sections.entries import found, plain, unavailable
-from lightning_memaudit.sections.impact import ImpactResult, impact_section
-from lightning_memaudit.sections.long_tail import LongTailResult, long_tail_section
-from lightning_memaudit.sections.memorization import MemorizationResult, memorization_section
+from lightning_memaudit.sections.impact import ImpactResult
+from lightning_memaudit.sections.long_tail import LongTailResult
+from lightning_memaudit.sections.numbers import Numbers
+from lightning_memaudit.sections.section import find_sections
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
-    from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.sections.memorization import MemorizationResult
 
-__all__ = ["SECTIONS", "AuditReport"]
+__all__ = ["FORMATS", "SECTIONS", "AuditReport"]
 
 SCHEMA = 1
 SECTIONS = ("memorization", "membership", "impact", "long_tail", "dynamics")
+FORMATS = ("html", "md", "json")
 _NOT_BUILT = "this version does not compute it yet"
-_COMPUTED: dict[str, Callable[[OutcomeStore], Any]] = {
-    "memorization": memorization_section,
-    "accuracy": accuracy_section,
-    "impact": impact_section,
-    "long_tail": long_tail_section,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,24 +41,32 @@ class AuditReport:
     """What an audit found.
 
     Attributes:
-        content: The content of ``report.json``.
-        examples: The training examples, for pictures; None for a report that was loaded from its file.
+        content: The content of ``report.json``, from which everything else is made.
 
     Example:
         ``report = AuditReport.from_store(OutcomeStore("memaudit")); report.save("out/")``
     """
 
     content: dict[str, Any]
-    examples: Examples | None = None
     _results: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_store(cls, store: OutcomeStore) -> AuditReport:
+    def from_store(cls, store: OutcomeStore, *, sections: Sequence[str] | None = None) -> AuditReport:
         """Compute every section that the store has data for.
 
+        Args:
+            store: The store.
+            sections: Names of the sections to compute; None takes all. Leaving ``"gallery"`` out leaves training
+                examples themselves out of the report.
+
         Raises:
+            ArgumentError: There is no section of such a name.
             MissingDataError: There is no store at this place, or it has no model yet.
         """
+        known = [section.name for section in find_sections()]
+        for name in sections or ():
+            if name not in known:
+                raise ArgumentError(f"sections={name!r}: there is no such section; take some of {', '.join(known)}")
         manifest = store.manifest
         content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -79,19 +84,24 @@ class AuditReport:
         if not store.treatments():
             raise MissingDataError(f"store={store.url!r} holds no model yet; run the audit first")
         results = {}
-        for name, compute in _COMPUTED.items():
+        for section in find_sections():
+            name = section.name
+            if sections is not None and name not in sections:
+                content[name] = unavailable("it was left out of this report")
+                continue
             try:
-                results[name] = compute(store)
+                results[name] = section.compute(store)
             except MissingDataError as missing:
                 content[name] = unavailable(str(missing))
             else:
                 content[name] = found(**results[name].to_dict())
-        examples = store.examples("train")
         content["groupings"] = {
-            name: group.made_by for name, group in examples.groups.items() if group.made_by is not None
+            name: group.made_by for name, group in store.examples("train").groups.items() if group.made_by is not None
         }
-        content["figures"] = figure_names(results, examples)
-        return cls(plain(content), examples, results)
+        content = plain(content)
+        content["captions"] = captions(content)
+        content["figures"] = [f"{name}.{kind}" for name in content["captions"] for kind in ("png", "svg")]
+        return cls(content, results)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AuditReport:
@@ -162,23 +172,63 @@ class AuditReport:
         """The content of ``report.json``; NaN is null."""
         return json.dumps(self.content, indent=1, ensure_ascii=False, allow_nan=False)
 
-    def to_markdown(self) -> str:
-        """The content of ``report.md``."""
-        return render_markdown(self.content)
+    def to_markdown(self, *, locale: str = "en") -> str:
+        """The content of ``report.md``, with numbers as they are written in ``locale``.
+
+        Raises:
+            ArgumentError: The locale is not known, or needs the extra ``[locales]``.
+        """
+        return render_markdown(self.content, Numbers.of(locale))
+
+    def to_html(self, *, locale: str = "en") -> str:
+        """The content of ``report.html``: one page without any external resource.
+
+        Raises:
+            ArgumentError: The locale is not known, or needs the extra ``[locales]``.
+        """
+        return render_html(self.content, Numbers.of(locale), locale=locale)
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook, in a frame of its own so that neither's styles reach the other."""
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" width="100%" height="720" style="border: 0" title="Audit report"></iframe>'
 
     def summary(self) -> str:
         """A few sentences for a terminal."""
         return render_summary(self.content)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``report.json``, ``report.md`` and ``figures/`` into a folder or below an fsspec URL.
+    def model_card(self) -> str:
+        """Markdown on memorization, privacy and groups, to be pasted into a model card."""
+        return model_card(self.content)
+
+    def figures(self) -> dict[str, bytes]:
+        """Every figure as PNG and SVG, by file name; the same bytes each time."""
+        return figure_files(self.content)
+
+    def save(
+        self, folder: str | os.PathLike[str], *, formats: Sequence[str] = FORMATS, locale: str = "en"
+    ) -> None:
+        """Write the report into a folder or below an fsspec URL.
+
+        Args:
+            folder: Where ``report.html``, ``report.md``, ``report.json`` and ``figures/`` go.
+            formats: Which of ``"html"``, ``"md"`` and ``"json"``. Figures are written beside Markdown; HTML holds
+                them within.
+            locale: How numbers are written in HTML and Markdown.
 
         Raises:
+            ArgumentError: There is no such format or locale.
             StoreError: The folder cannot be written to.
         """
+        for name in formats:
+            if name not in FORMATS:
+                raise ArgumentError(f"formats={name!r}: there is no such format; take some of {', '.join(FORMATS)}")
         storage = Storage(folder)
-        storage.write("report.json", self.to_json().encode())
-        if self.examples is not None:
-            for name, picture in figures(self._results, self.examples).items():
+        if "json" in formats:
+            storage.write("report.json", self.to_json().encode())
+        if "md" in formats:
+            for name, picture in self.figures().items():
                 storage.write(f"figures/{name}", picture)
-        storage.write("report.md", self.to_markdown().encode())
+            storage.write("report.md", self.to_markdown(locale=locale).encode())
+        if "html" in formats:
+            storage.write("report.html", self.to_html(locale=locale).encode())

@@ -3,101 +3,81 @@
 from __future__ import annotations
 
 import io
-from functools import partial
+import re
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lightning_memaudit.sections.impact_plots import height_of
+from lightning_memaudit.report.document import present
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from matplotlib.figure import Figure
 
-    from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.sections.impact import ImpactResult
-    from lightning_memaudit.sections.long_tail import LongTailResult
-    from lightning_memaudit.sections.memorization import MemorizationResult
+    from lightning_memaudit.sections.section import Drawing
 
-__all__ = ["contact_sheet", "figure_names", "figures", "impact_figure"]
+__all__ = ["captions", "drawings", "figure_files", "inline_svg"]
 
-_COLUMNS = 10
+_INK, _RULE = "#010203", "#040506"  # stand for the colours of the page, which a style sheet knows
+_QUIET = {
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _RULE,
+    "xtick.color": _RULE,
+    "ytick.color": _RULE,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "legend.facecolor": "none",
+    "svg.fonttype": "none",
+    "font.size": 9.0,
+}
 
 
-def figure_names(results: Mapping[str, Any], examples: Examples) -> list[str]:
-    """The files that ``figures`` gives."""
-    return [name for names in _drawings(results, examples) for name in names]
+def drawings(content: Mapping[str, Any]) -> dict[str, Drawing]:
+    """What can be drawn of a report, by name."""
+    return {
+        drawing.name: drawing
+        for section in present(content)
+        if content[section.name]["status"] == "ok"
+        for drawing in section.drawings(content[section.name])
+    }
 
 
-def figures(results: Mapping[str, Any], examples: Examples) -> dict[str, bytes]:
-    """Pictures by file name: of memorization, and of the impact of each arm.
+def captions(content: Mapping[str, Any]) -> dict[str, str]:
+    """What each figure shows."""
+    return {name: drawing.caption for name, drawing in drawings(content).items()}
 
-    Args:
-        results: The sections that were computed, by name.
-        examples: The training examples.
-    """
-    pictures: dict[str, bytes] = {}
-    for names, draw in _drawings(results, examples).items():
-        figure = draw()
-        for name in names:
-            pictures[name] = _file(figure, name)
+
+def figure_files(content: Mapping[str, Any]) -> dict[str, bytes]:
+    """Every figure as PNG and as SVG, by file name."""
+    files: dict[str, bytes] = {}
+    for name, drawing in drawings(content).items():
+        figure = drawing.draw()
+        for kind in ("png", "svg"):
+            files[f"{name}.{kind}"] = _file(figure, name, kind)
             figure.set_layout_engine("none")  # its places are found; the next format takes them over
-    return pictures
+    return files
 
 
-def impact_figure(impact: ImpactResult, arm: str) -> Figure:
-    """Drops of one arm: by group, and by memorization."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, height_of(impact.summary["arms"][arm])), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    impact.plot(left, arm=arm)
-    impact.plot_memorization(right, arm=arm)
-    return figure
-
-
-def contact_sheet(memorization: MemorizationResult, examples: Examples) -> Figure:
-    """The most memorized images, each with its label, what models say that did not train on it, and its score."""
-    from matplotlib.figure import Figure
-
-    top = memorization.summary["top"]
-    n_rows = max(1, -(-len(top) // _COLUMNS))
-    figure = Figure(figsize=(1.15 * _COLUMNS, 1.75 * n_rows), layout="constrained")
-    for position, ax in enumerate(figure.subplots(n_rows, _COLUMNS, squeeze=False).flat):
-        ax.set_axis_off()
-        if position < len(top):
-            row = top[position]
-            assert examples.previews is not None  # noqa: S101 - figures() saw to it
-            ax.imshow(examples.previews[row["index"]], cmap="gray_r", interpolation="nearest")
-            ax.set_title(f"label {row['label']}\nunseen: {row['out_prediction']}\nmem {row['score']:.2f}", fontsize=8)
-    return figure
-
-
-def _drawings(results: Mapping[str, Any], examples: Examples) -> dict[tuple[str, ...], Callable[[], Figure]]:
-    """What draws each picture, by the files that it goes to."""
-    drawings: dict[tuple[str, ...], Callable[[], Figure]] = {}
-    if "memorization" in results:
-        memorization: MemorizationResult = results["memorization"]
-        drawings["memorization.png",] = lambda: memorization.plot().get_figure()  # type: ignore[assignment, return-value]
-        if examples.previews is not None and examples.previews.dtype == np.uint8:
-            drawings["top.png",] = partial(contact_sheet, memorization, examples)
-    if "impact" in results:
-        impact: ImpactResult = results["impact"]
-        for arm in impact.arms:
-            drawings[f"impact_{arm}.png", f"impact_{arm}.svg"] = partial(impact_figure, impact, arm)
-    if "long_tail" in results:
-        long_tail: LongTailResult = results["long_tail"]
-        drawings["rank_frequency.png", "rank_frequency.svg"] = lambda: long_tail.plot().get_figure()  # type: ignore[assignment, return-value]
-        if any(entry["status"] == "ok" for entry in long_tail.summary["costs"].values()):
-            drawings["predicted_costs.png", "predicted_costs.svg"] = lambda: long_tail.plot_costs().get_figure()  # type: ignore[assignment, return-value]
-    return drawings
-
-
-def _file(figure: Figure, name: str) -> bytes:
+def inline_svg(drawing: Drawing) -> str:
+    """A figure as an SVG element in the colours of the page around it, with nothing that could clash with another."""
     from matplotlib import rc_context
 
-    file, kind = io.BytesIO(), name.rpartition(".")[2]
-    with rc_context({"svg.hashsalt": "memaudit"}):
+    with rc_context(_QUIET):
+        text = _file(drawing.draw(), drawing.name, "svg").decode()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor").replace(_RULE, "var(--rule)")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    referenced = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in referenced else "", text)
+    text = re.sub(r"font: [^;\"]*?(\d+(?:\.\d+)?)px [^;\"]*", r"font-size: \1px", text)
+    return text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1).strip()
+
+
+def _file(figure: Figure, name: str, kind: str) -> bytes:
+    from matplotlib import rc_context
+
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": f"memaudit {name}"}):
         figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return file.getvalue()

@@ -14,6 +14,8 @@ from lightning_memaudit.outcomes.arms import FULL, REBUILT
 from lightning_memaudit.sections.entries import found, plain, unavailable
 from lightning_memaudit.sections.impact_arms import choose_split
 from lightning_memaudit.sections.impact_groups import LEVEL, Partition, partitions
+from lightning_memaudit.sections.render import section_html
+from lightning_memaudit.sections.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.outcomes.store import OutcomeStore
 
-__all__ = ["AccuracyResult", "accuracy_section"]
+__all__ = ["SECTION", "AccuracyResult", "accuracy_section"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,9 @@ class AccuracyResult:
     def to_dict(self) -> dict[str, Any]:
         """The JSON-ready summary."""
         return self.summary
+
+    def _repr_html_(self) -> str:
+        return section_html("accuracy", self.summary)
 
 
 def accuracy_section(store: OutcomeStore) -> AccuracyResult:
@@ -105,3 +110,6 @@ def _rows(correct: npt.NDArray[Any], partition: Partition) -> list[dict[str, Any
         }
         for g, group in enumerate(partition.names)
     ]
+
+
+SECTION = Section(name="accuracy", order=25, compute=accuracy_section)

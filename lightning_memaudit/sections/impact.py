@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
@@ -23,6 +24,9 @@ from lightning_memaudit.sections.impact_groups import (
 )
 from lightning_memaudit.sections.impact_influence import describe_drop_by_mass, find_influence_mass
 from lightning_memaudit.sections.impact_memorization import describe_link, free_models
+from lightning_memaudit.sections.numbers import ENGLISH
+from lightning_memaudit.sections.render import section_html
+from lightning_memaudit.sections.section import Drawing, Highlight, Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.sections.impact_groups import Partition
     from lightning_memaudit.sections.impact_influence import InfluenceMass
 
-__all__ = ["ImpactResult", "impact_section"]
+__all__ = ["SECTION", "ImpactResult", "impact_section"]
 
 _NESTED = ("loss", "statistics")
 
@@ -100,6 +104,9 @@ class ImpactResult:
             ArgumentError: There is no such arm, or it could not be compared.
         """
         return impact_plots.plot_memorization(self._entry(arm), level=self.summary["level"], ax=ax)
+
+    def _repr_html_(self) -> str:
+        return section_html("impact", self.summary)
 
     def _entry(self, arm: str | None) -> dict[str, Any]:
         name = next(iter(self.arms), None) if arm is None else arm
@@ -242,3 +249,40 @@ def _all_rows(entry: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     for grouping, part in entry["by_group"].items():
         rows += [(grouping, row) for row in part.get("rows", ())]
     return rows
+
+
+def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
+    level = content["level"]
+    return [
+        Drawing(
+            f"impact_{name}",
+            f"{name}: drop by group and by memorization, {100 * level:.0f} % intervals, {entry['overall']['n']} examples, "
+            f"{entry['n_models']} pairs of models",
+            partial(impact_plots.arm_figure, entry, level=level),
+        )
+        for name, entry in content["arms"].items()
+        if entry["status"] == "ok"
+    ]
+
+
+def _highlights(content: Mapping[str, Any]) -> list[Highlight]:
+    """The group that pays most, over all arms."""
+    paying = [
+        (name, entry["who_pays"])
+        for name, entry in content["arms"].items()
+        if entry["status"] == "ok" and entry["who_pays"]["status"] == "ok" and entry["who_pays"]["decided"]
+    ]
+    if not paying:
+        return []
+    name, pays = max(paying, key=lambda pair: pair[1]["excess"])
+    ends = [pays["excess_low"], pays["excess_high"]]
+    return [
+        Highlight(
+            f"{ENGLISH.points(pays['excess'], within=ends)} points",
+            f"more is lost by {pays['grouping']} = {pays['group']} than by all, under {name}",
+            f"{100 * content['level']:.0f} % interval {ENGLISH.span(ends)}; {pays['n']} examples",
+        )
+    ]
+
+
+SECTION = Section(name="impact", order=30, compute=impact_section, drawings=_drawings, highlights=_highlights)

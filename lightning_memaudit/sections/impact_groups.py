@@ -13,6 +13,8 @@ from lightning_memaudit.functional.subgroups import by_group, difference, inters
 from lightning_memaudit.functional.sufficient import excess_record, two_way_record
 from lightning_memaudit.functional.two_way import example_means
 from lightning_memaudit.sections.entries import found, unavailable
+from lightning_memaudit.sections.numbers import ENGLISH
+from lightning_memaudit.sections.text import one_line, times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -197,13 +199,15 @@ def who_pays(
         }
     clear = [pair for pair in candidates if pair[1]["excess_low"] > 0]
     name, row = max(clear or candidates, key=lambda pair: pair[1]["excess"])
+    drop, whole = ([part["low"], part["high"]] for part in (row, overall))
+    excess = [row["excess_low"], row["excess_high"]]
     numbers = (
-        f"accuracy drop {_points(row['drop'])} points against {_points(overall['drop'])} overall (excess "
-        f"{_points(row['excess'])}, {100 * LEVEL:.0f} % interval {_points(row['excess_low'])} to "
-        f"{_points(row['excess_high'])}; {row['n']} examples, {arm.n_models} pair{'s' if arm.n_models > 1 else ''} of "
-        f"models{'' if arm.n_models > 1 else ', seed variance not covered'})"
+        f"accuracy drop {ENGLISH.points(row['drop'], within=drop)} points against "
+        f"{ENGLISH.points(overall['drop'], within=whole)} overall (excess {ENGLISH.points(row['excess'], within=excess)}, "
+        f"{100 * LEVEL:.0f} % interval {ENGLISH.span(excess)}; {row['n']} examples, {arm.n_models} "
+        f"pair{'s' if arm.n_models > 1 else ''} of models{'' if arm.n_models > 1 else ', seed variance not covered'})"
     )
-    who = f"{_short(name)} = {_short(row['group'])}"
+    who = f"{one_line(name, _LONGEST_NAME)} = {one_line(row['group'], _LONGEST_NAME)}"
     shown = ("group", "n", "drop", "excess", "excess_low", "excess_high")
     fields = {"grouping": name, **{key: row[key] for key in shown}, "n_groups_compared": len(candidates)}
     if clear:
@@ -218,7 +222,7 @@ def who_pays(
     factor = _factor(row)
     more = "no practical number of examples and models would"
     if factor <= _PRACTICAL:
-        more = f"about {factor:.2g} times as many examples and models would"
+        more = f"about {times(factor)} as many examples and models would"
     sentence = (
         f"{arm.name}: who pays cannot be said: no group's excess drop has an interval above 0. The largest is that of "
         f"{who}: {numbers}; {more} decide it."
@@ -330,13 +334,3 @@ def _factor(row: Mapping[str, Any]) -> float:
     quantile = stats.norm.ppf(0.5 + LEVEL / 2)
     reach = (row["excess"] - row["excess_low"]) * (1 + stats.norm.ppf(_POWER) / quantile)
     return float(max((reach / row["excess"]) ** 2, 1.0))
-
-
-def _points(value: float) -> str:
-    text = f"{100 * value:+.1f}"
-    return text.replace("-", "−") if float(text) else "0.0"
-
-
-def _short(name: str) -> str:
-    text = " ".join(str(name).split())
-    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lightning_memaudit.sections.canvas import new_axes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["height_of", "plot_groups", "plot_memorization"]
+__all__ = ["arm_figure", "plot_groups", "plot_memorization"]
 
 _MOST_ROWS = 40
 _COLOURS = {"costs": "#d6453d", "gains": "#2b8a3e", "undecided": "#6c7a89"}  # by verdict
@@ -18,10 +21,7 @@ _LONGEST_NAME = 40
 
 def plot_groups(entry: Mapping[str, Any], *, level: float, ax: Axes | None = None) -> Axes:
     """Drop of each group with its interval, largest on top; the drop over all examples is a line."""
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(6, height_of(entry)), layout="constrained").subplots()
+    ax = new_axes(6, _height_of(entry)) if ax is None else ax
     rows, n_left_out = _shown(entry)
     names = [_short(f"{grouping}: {row['group']}") + f" (n = {row['n']})" for grouping, row in rows]
     _draw(ax, [row for _, row in rows])
@@ -40,10 +40,7 @@ def plot_groups(entry: Mapping[str, Any], *, level: float, ax: Axes | None = Non
 
 def plot_memorization(entry: Mapping[str, Any], *, level: float, ax: Axes | None = None) -> Axes:
     """Drop of each bin of memorization, the two from different models; the reason where there is none."""
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(4.5, 3.2), layout="constrained").subplots()
+    ax = new_axes(4.5, 3.2) if ax is None else ax
     bins = entry["by_memorization"]["bins"]
     ax.set_title("drop by memorization", fontsize=9)
     rows = [row for row in bins.get("rows", ()) if row["n"]]
@@ -65,7 +62,18 @@ def plot_memorization(entry: Mapping[str, Any], *, level: float, ax: Axes | None
     return ax
 
 
-def height_of(entry: Mapping[str, Any]) -> float:
+def arm_figure(entry: Mapping[str, Any], *, level: float) -> Figure:
+    """Drops of one arm: by group, and by memorization."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, _height_of(entry)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    plot_groups(entry, level=level, ax=left)
+    plot_memorization(entry, level=level, ax=right)
+    return figure
+
+
+def _height_of(entry: Mapping[str, Any]) -> float:
     """Inches that the plot of the groups needs."""
     return 1.4 + 0.22 * max(len(_shown(entry)[0]), 5)
 

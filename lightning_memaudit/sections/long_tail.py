@@ -14,10 +14,13 @@ from lightning_memaudit.functional.good_turing import good_turing, good_turing_m
 from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.functional.rank_frequency import fit_tail, rank_frequency
 from lightning_memaudit.sections import long_tail_plots
+from lightning_memaudit.sections.canvas import figure_of
 from lightning_memaudit.sections.entries import found, plain, unavailable
 from lightning_memaudit.sections.impact_arms import is_treated
 from lightning_memaudit.sections.long_tail_costs import describe_costs
 from lightning_memaudit.sections.memorization import group_rows
+from lightning_memaudit.sections.render import section_html
+from lightning_memaudit.sections.section import Drawing, Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import OutcomeStore
 
-__all__ = ["LongTailResult", "choose_subpopulations", "long_tail_section"]
+__all__ = ["SECTION", "LongTailResult", "choose_subpopulations", "long_tail_section"]
 
 SUBPOPULATION = "subpopulation"
 LEVEL = 0.95
@@ -76,6 +79,9 @@ class LongTailResult:
     def plot_costs(self, ax: Axes | None = None) -> Axes:
         """Predicted and measured cost of each arm with their intervals."""
         return long_tail_plots.plot_costs(self.summary, ax=ax)
+
+    def _repr_html_(self) -> str:
+        return section_html("long_tail", self.summary)
 
 
 def long_tail_section(store: OutcomeStore) -> LongTailResult:
@@ -229,3 +235,24 @@ def _not_natural(made_by: Mapping[str, Any] | None) -> dict[str, Any]:
         f"not applicable: these subpopulations were made by {how}, so that their counts are the choice of whoever made "
         "them; the theory counts natural atoms, such as the values of a column"
     )
+
+
+def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
+    known = content["subpopulations"]
+    drawings = [
+        Drawing(
+            "rank_frequency",
+            f"Frequency against rank of {known['n']} subpopulations ({known['grouping']}) of {known['n_examples']} "
+            "training examples, with the power law of the tail where one was fitted",
+            lambda: figure_of(long_tail_plots.plot_ranks(content)),
+        )
+    ]
+    if any(entry["status"] == "ok" for entry in content["costs"].values()):
+        caption = f"Predicted and measured cost of each treatment, {100 * content['level']:.0f} % intervals"
+        drawings.append(
+            Drawing("predicted_costs", caption, lambda: figure_of(long_tail_plots.plot_costs(content)))
+        )
+    return drawings
+
+
+SECTION = Section(name="long_tail", order=40, compute=long_tail_section, drawings=_drawings)

@@ -14,6 +14,7 @@ from lightning_memaudit.functional.tail_cost import tail_cost
 from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.sections.entries import found, unavailable
 from lightning_memaudit.sections.impact_arms import ArmReader, choose_split
+from lightning_memaudit.sections.numbers import ENGLISH
 
 if TYPE_CHECKING:
     from lightning_memaudit.data.groups_values import Grouping
@@ -162,10 +163,10 @@ def _row(part: str, predicted: tuple[Any, ...], measured: tuple[Any, ...]) -> di
 
 def _sentence(arm: str, total: dict[str, Any], predicted: TailCost, rare: float) -> str:
     """Whether prediction and measurement agree, and how much of it is the theory's."""
+    ends = [[total[f"{side}_low"], total[f"{side}_high"]] for side in ("predicted", "measured")]
     both = (
-        f"{arm}: predicted {_points(total['predicted'])} points [{_points(total['predicted_low'])}, "
-        f"{_points(total['predicted_high'])}], measured {_points(total['measured'])} "
-        f"[{_points(total['measured_low'])}, {_points(total['measured_high'])}]"
+        f"{arm}: predicted {ENGLISH.points(total['predicted'], within=ends[0])} points ({ENGLISH.span(ends[0])}), "
+        f"measured {ENGLISH.points(total['measured'], within=ends[1])} ({ENGLISH.span(ends[1])})"
     )
     says = {
         "agree": "they agree within their intervals",
@@ -180,13 +181,8 @@ def _sentence(arm: str, total: dict[str, Any], predicted: TailCost, rare: float)
         )
     else:
         share = (
-            f"Of the prediction {_points(predicted.rare)} come from subpopulations seen {ELL_MAX} times or less (λ = "
-            f"{predicted.coupling:.2f}); the other {_points(predicted.rest)} are the drop of the training accuracy, "
+            f"Of the prediction {ENGLISH.points(predicted.rare)} come from subpopulations seen {ELL_MAX} times or less (λ = "
+            f"{predicted.coupling:.2f}); the other {ENGLISH.points(predicted.rest)} are the drop of the training accuracy, "
             "where agreement says nothing about the theory"
         )
     return f"{both}: {says}. {share}."
-
-
-def _points(value: float) -> str:
-    text = f"{100 * value:+.1f}"
-    return "–" if not np.isfinite(value) else text.replace("-", "−") if float(text) else text[1:]

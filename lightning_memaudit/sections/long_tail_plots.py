@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_memaudit.sections.canvas import new_axes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,10 +20,7 @@ _SEEN, _FITTED, _PREDICTED = "#4269d0", "#d6453d", "#6c7a89"
 
 def plot_ranks(summary: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """Frequency of each subpopulation against its rank, with the power law of the tail where one was fitted."""
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(6, 3.6), layout="constrained").subplots()
+    ax = new_axes(6, 3.6) if ax is None else ax
     ranks, fit, known = summary["ranks"], summary["tail_fit"], summary["subpopulations"]
     ax.loglog(ranks["rank"], ranks["frequency"], "o", markersize=3, color=_SEEN, label="subpopulations")
     if fit["exponent"] is not None:
@@ -40,10 +39,7 @@ def plot_ranks(summary: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
 def plot_costs(summary: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """Predicted and measured cost of each arm; says why where there is none."""
     known = {arm: entry["total"] for arm, entry in summary["costs"].items() if entry["status"] == "ok"}
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(6, 1.2 + 0.5 * max(len(known), 1)), layout="constrained").subplots()
+    ax = new_axes(6, 1.2 + 0.5 * max(len(known), 1)) if ax is None else ax
     if not known:
         reasons = [entry["reason"] for entry in summary["costs"].values()] or [summary["no_costs"]]
         ax.text(0.5, 0.5, reasons[0], ha="center", va="center", wrap=True, fontsize=8)

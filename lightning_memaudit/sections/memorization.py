@@ -21,9 +21,16 @@ from lightning_memaudit.functional.memorization import (
 from lightning_memaudit.functional.prevalence import prevalence
 from lightning_memaudit.functional.prevalence_bounds import prevalence_bounds, prevalence_record
 from lightning_memaudit.functional.reliability import reliability
+from lightning_memaudit.sections.canvas import figure_of, new_axes
+from lightning_memaudit.sections.entries import plain
 from lightning_memaudit.sections.influence import describe_duplicates, describe_influence
+from lightning_memaudit.sections.numbers import ENGLISH
+from lightning_memaudit.sections.render import section_html
+from lightning_memaudit.sections.section import Drawing, Highlight, Section
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
@@ -34,7 +41,16 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
 
-__all__ = ["MEMORIZED", "NOT_FITTED_BELOW", "MemorizationResult", "group_rows", "memorization_section"]
+__all__ = [
+    "MEMORIZED",
+    "NOT_FITTED_BELOW",
+    "SECTION",
+    "MemorizationResult",
+    "group_rows",
+    "memorization_section",
+    "scored",
+    "top_examples",
+]
 
 MEMORIZED = 0.25  # the threshold of Feldman and Zhang (2020)
 NOT_FITTED_BELOW = 0.5  # an example that models get wrong more often than not although they trained on it
@@ -111,18 +127,10 @@ class MemorizationResult:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Histogram of the scores, on a logarithmic count axis."""
-        if ax is None:
-            from matplotlib.figure import Figure
+        return _plot(self.summary, ax)
 
-            ax = Figure(figsize=(6, 3.2), layout="constrained").subplots()
-        histogram = self.summary["histogram"]
-        ax.stairs(histogram["counts"], histogram["edges"], fill=True, color="#4269d0")
-        ax.axvline(self.summary["prevalence"]["threshold"], color="#888888", linestyle="--", linewidth=1)
-        ax.set_yscale("symlog", linthresh=1)
-        first = next((i for i, count in enumerate(histogram["counts"]) if count), 0)
-        limits = min(histogram["edges"][first], -0.1), 1.02
-        ax.set(xlabel="memorization score", ylabel="examples", xlim=limits, ylim=(0, 2 * max(histogram["counts"])))
-        return ax
+    def _repr_html_(self) -> str:
+        return section_html("memorization", plain(self.summary))
 
 
 def memorization_section(store: OutcomeStore) -> MemorizationResult:
@@ -131,18 +139,11 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
     Raises:
         MissingDataError: There are fewer than two baseline models.
     """
-    ids = store.model_ids()
-    if len(ids) < 2:
-        raise MissingDataError(
-            f"store={store.url!r} has {len(ids)} baseline models, and memorization needs at least 2; train more"
-        )
-    outcomes = store.load(model_ids=ids, fields=("correct", "prediction"))
+    outcomes, scores, low, high, level = scored(store)
+    ids = outcomes.model_ids
     examples, plan, stopping = store.examples("train"), store.plan, store.stopping()
-    level = _LEVEL if stopping is None else float(stopping["level"])
-    method: IntervalMethod = "agresti-caffo" if stopping is None else "agresti-caffo-level"
+    method = _method(stopping)
     correct, mask, blocks = outcomes.correct, outcomes.mask, outcomes.blocks
-    scores = memorization_score(correct, mask)
-    low, high = memorization_interval(correct, mask, level, method)
     spread = prevalence(correct, mask, threshold=MEMORIZED, blocks=blocks, level=level, method=method)
     held_out = [split for kind in ("test", "val") for split in store.splits() if split.startswith(kind)]
     summary: dict[str, Any] = {
@@ -161,7 +162,7 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         "histogram": _histogram(scores.score),
         "reliability": _reliability(outcomes),
         "prevalence": _prevalence(spread, len(ids)),
-        "top": _top(scores, low, high, outcomes, examples),
+        "top": top_examples(scores, low, high, outcomes, examples),
         "overall": group_rows(outcomes, np.zeros(plan.n_examples, dtype=np.int64), ["all"], scores, level)[0],
         "by_class": _by_class(outcomes, examples, scores, level),
         "by_group": {name: _by_group(outcomes, group, scores, level) for name, group in examples.groups.items()},
@@ -184,6 +185,30 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         examples.groups,
         summary,
     )
+
+
+def scored(
+    store: OutcomeStore,
+) -> tuple[Outcomes, MemorizationScore, npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    """Outcomes on the training examples, scores with the ends of their intervals, and the level of these.
+
+    Raises:
+        MissingDataError: There are fewer than two baseline models.
+    """
+    ids = store.model_ids()
+    if len(ids) < 2:
+        raise MissingDataError(
+            f"store={store.url!r} has {len(ids)} baseline models, and memorization needs at least 2; train more"
+        )
+    outcomes, stopping = store.load(model_ids=ids, fields=("correct", "prediction")), store.stopping()
+    level = _LEVEL if stopping is None else float(stopping["level"])
+    scores = memorization_score(outcomes.correct, outcomes.mask)
+    low, high = memorization_interval(outcomes.correct, outcomes.mask, level, _method(stopping))
+    return outcomes, scores, low, high, level
+
+
+def _method(stopping: Mapping[str, Any] | None) -> IntervalMethod:
+    return "agresti-caffo" if stopping is None else "agresti-caffo-level"
 
 
 def _prevalence(found: Prevalence, n_models: int) -> dict[str, Any]:
@@ -264,13 +289,14 @@ def _histogram(score: npt.NDArray[np.float64]) -> dict[str, Any]:
     return {"edges": edges.round(6).tolist(), "counts": counts.tolist()}
 
 
-def _top(
+def top_examples(
     scores: MemorizationScore,
     low: npt.NDArray[np.float64],
     high: npt.NDArray[np.float64],
     outcomes: Outcomes,
     examples: Examples,
 ) -> list[dict[str, Any]]:
+    """The most memorized examples, by the lower end of their interval."""
     order = np.lexsort(
         (np.arange(len(scores.score)), -np.nan_to_num(low, nan=-2), -np.nan_to_num(scores.score, nan=-2))
     )
@@ -358,3 +384,52 @@ def _adjustment(correct: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> dict[
 def _mean(values: npt.NDArray[np.float64]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def _plot(content: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    ax = new_axes(6, 3.2) if ax is None else ax
+    histogram = content["histogram"]
+    ax.stairs(histogram["counts"], histogram["edges"], fill=True, color="#4269d0")
+    ax.axvline(content["prevalence"]["threshold"], color="#888888", linestyle="--", linewidth=1)
+    ax.set_yscale("symlog", linthresh=1)
+    first = next((i for i, count in enumerate(histogram["counts"]) if count), 0)
+    limits = min(histogram["edges"][first], -0.1), 1.02
+    ax.set(xlabel="memorization score", ylabel="examples", xlim=limits, ylim=(0, 2 * max(histogram["counts"])))
+    return ax
+
+
+def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
+    caption = (
+        f"Memorization scores of {content['n_examples']} examples, {content['n_models']} models; the dashed line is "
+        f"the threshold {content['prevalence']['threshold']}"
+    )
+    return [Drawing("memorization", caption, lambda: figure_of(_plot(content)))]
+
+
+def _highlights(content: Mapping[str, Any]) -> list[Highlight]:
+    spread, fit, agreement = content["prevalence"], content["fit"], content["reliability"]
+    found = [
+        Highlight(
+            ENGLISH.percent(spread["above"]),
+            f"memorized beyond doubt (score ≥ {spread['threshold']})",
+            f"{ENGLISH.percent(spread['naive'])} by plain count; {ENGLISH.percent(spread['undecided'])} undecided at "
+            f"{content['n_models']} models",
+        ),
+        Highlight(
+            ENGLISH.percent(fit["in_accuracy"]),
+            "accuracy on examples trained on",
+            f"{fit['status']}: {fit['n_not_fitted']} of {content['n_examples']} wrong more often than not",
+        ),
+    ]
+    if agreement["status"] == "ok":
+        more = agreement["models_for_95"]
+        wanted = "" if more is None else f"; {round(more)} models would make it .95"
+        found.append(
+            Highlight(ENGLISH.number(agreement["spearman_brown"]), "reliability of the scores", f"1 is best{wanted}")
+        )
+    return found
+
+
+SECTION = Section(
+    name="memorization", order=10, compute=memorization_section, drawings=_drawings, highlights=_highlights
+)
