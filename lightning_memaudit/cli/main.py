@@ -19,7 +19,7 @@ EXIT_ARGUMENTS, EXIT_INTERRUPTED = 2, 130
 _COMMANDS = {
     "run": "train the population of a LightningCLI config with an `audit:` block, and report",
     "status": "what a store holds, and whether it is whole",
-    "report": "write report.json, report.md and figures from a store",
+    "report": "write report.html, report.md, report.json and figures from a store",
     "export": "write the scores of every example as CSV or Parquet",
     "theory": "what limiting memorization must cost on long-tailed data, and for whom: a calculator",
     "demo": "the main job on built-in data: handwritten digits with a long tail and some wrong labels",

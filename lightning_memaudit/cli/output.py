@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.report.audit_report import AuditReport
 
@@ -48,8 +50,16 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.2g} MB" if size < 1e7 else f"{size / 1e6:,.0f} MB"
 
 
-def write_report(report: AuditReport, store: OutcomeStore, out: str | None) -> None:
-    """Save a report to ``out`` or below its store, and say what it found."""
+def write_report(
+    report: AuditReport,
+    store: OutcomeStore,
+    out: str | None,
+    *,
+    formats: Sequence[str] = ("html", "md", "json"),
+    locale: str = "en",
+) -> str:
+    """Save a report to ``out`` or below its store, say what it found, and return the folder."""
     folder = out or f"{store.url.rstrip('/')}/report"
-    report.save(folder)
+    report.save(folder, formats=formats, locale=locale)
     say(f"{report.summary()}\n\nreport written to {folder}")
+    return folder

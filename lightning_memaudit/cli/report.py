@@ -1,13 +1,16 @@
-"""``memaudit report``: report files from a store."""
+"""``memaudit report``: report files from a store, and an audit's figures in an experiment tracker."""
 
 from __future__ import annotations
 
+import webbrowser
+from pathlib import Path
+
 from jsonargparse import ArgumentParser
 
-from lightning_memaudit.cli.output import write_report
-from lightning_memaudit.exceptions import MissingDataError
+from lightning_memaudit.cli.output import say, write_report
+from lightning_memaudit.exceptions import ArgumentError, MissingDataError
 from lightning_memaudit.outcomes.store import OutcomeStore
-from lightning_memaudit.report.audit_report import AuditReport
+from lightning_memaudit.report.audit_report import FORMATS, AuditReport
 
 __all__ = ["main"]
 
@@ -15,14 +18,41 @@ __all__ = ["main"]
 def main(arguments: list[str]) -> int:
     """Run the command."""
     parser = ArgumentParser(
-        prog="memaudit report", description="Write report.json, report.md and figures from a store."
+        prog="memaudit report", description="Write report.html, report.md, report.json and figures from a store."
     )
     parser.add_argument("store", type=str, help="Folder or URL of the store.")
     parser.add_argument(
         "--out", type=str | None, default=None, help="Folder for the report; <store>/report by default."
     )
+    parser.add_argument("--format", type=str, default=",".join(FORMATS), help="Which of html, md and json, by commas.")
+    parser.add_argument(
+        "--sections",
+        type=str | None,
+        default=None,
+        help="Sections to compute, by commas; all by default. Leave out gallery, and no training example is shown.",
+    )
+    parser.add_argument("--locale", type=str, default="en", help="How numbers are written, such as de or fr_CA.")
+    parser.add_argument("--open", action="store_true", help="Show report.html in a browser.")
+    parser.add_argument("--model-card", action="store_true", help="Print Markdown for a model card too.")
     options = parser.parse_args(arguments)
+    formats = _listed(options.format)
     store = OutcomeStore(options.store)
-    report = AuditReport.from_store(store)
-    write_report(report, store, options.out)
+    report = AuditReport.from_store(store, sections=None if options.sections is None else _listed(options.sections))
+    folder = write_report(report, store, options.out, formats=formats, locale=options.locale)
+    if options.model_card:
+        say(f"\n{report.model_card()}")
+    if options.open:
+        _open(folder, formats)
     return 0 if report.content["memorization"]["status"] == "ok" else MissingDataError.exit_code
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _open(folder: str, formats: list[str]) -> None:
+    page = Path(folder) / "report.html"
+    if "html" not in formats or not page.is_file():
+        raise ArgumentError(f"--open needs a report.html on this machine; add html to --format={','.join(formats)}")
+    if not webbrowser.open(page.resolve().as_uri()):
+        say(f"no browser was found; open {page} by hand")

@@ -205,9 +205,7 @@ class AuditReport:
         """Every figure as PNG and SVG, by file name; the same bytes each time."""
         return figure_files(self.content)
 
-    def save(
-        self, folder: str | os.PathLike[str], *, formats: Sequence[str] = FORMATS, locale: str = "en"
-    ) -> None:
+    def save(self, folder: str | os.PathLike[str], *, formats: Sequence[str] = FORMATS, locale: str = "en") -> None:
         """Write the report into a folder or below an fsspec URL.
 
         Args:

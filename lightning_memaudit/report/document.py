@@ -64,7 +64,6 @@ def missing(content: Mapping[str, Any]) -> dict[str, str]:
 @cache
 def page_environment(numbers: Numbers = ENGLISH) -> Environment:
     """Where whole pages find their templates and filters."""
-    made = environment(numbers).overlay(
+    return environment(numbers).overlay(
         loader=ChoiceLoader([PackageLoader("lightning_memaudit.report"), PackageLoader("lightning_memaudit.sections")])
     )
-    return made

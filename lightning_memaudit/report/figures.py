@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["captions", "drawings", "figure_files", "inline_svg"]
 
 _INK, _RULE = "#010203", "#040506"  # stand for the colours of the page, which a style sheet knows
-_QUIET = {
+_QUIET: Any = {
     "text.color": _INK,
     "axes.labelcolor": _INK,
     "axes.edgecolor": _RULE,

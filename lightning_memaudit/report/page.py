@@ -25,6 +25,7 @@ _TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 _HEADING = re.compile(r"<h([23456])>(.*?)</h\1>", re.DOTALL)
 _EMPTY_HEAD = re.compile(r"<thead>\s*<tr>(?:\s*<th[^>]*></th>)+\s*</tr>\s*</thead>\s*")
 _EMPTY_CELL = re.compile(r"<th[^>]*></th>")
+_SHORT_CELL = re.compile(r"<td([^>]*)>([^<]{1,26})</td>")
 _BAR = re.compile("█+")
 
 
@@ -98,6 +99,7 @@ def _figure(found: re.Match[str], pictures: Mapping[str, Drawing]) -> str:
 
 def _table(table: str, number: int) -> str:
     table = _EMPTY_CELL.sub("<td></td>", _EMPTY_HEAD.sub("", table))
+    table = _SHORT_CELL.sub(r'<td\1 class="short">\2</td>', table)
     return f'<div class="scroll" role="group" aria-label="Table {number}" tabindex="0">{table}</div>'
 
 

@@ -256,8 +256,8 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
     return [
         Drawing(
             f"impact_{name}",
-            f"{name}: drop by group and by memorization, {100 * level:.0f} % intervals, {entry['overall']['n']} examples, "
-            f"{entry['n_models']} pairs of models",
+            f"{name}: drop by group and by memorization, {100 * level:.0f} % intervals, "
+            f"{entry['overall']['n']} examples, {entry['n_models']} pairs of models",
             partial(impact_plots.arm_figure, entry, level=level),
         )
         for name, entry in content["arms"].items()

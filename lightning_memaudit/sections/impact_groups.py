@@ -203,8 +203,9 @@ def who_pays(
     excess = [row["excess_low"], row["excess_high"]]
     numbers = (
         f"accuracy drop {ENGLISH.points(row['drop'], within=drop)} points against "
-        f"{ENGLISH.points(overall['drop'], within=whole)} overall (excess {ENGLISH.points(row['excess'], within=excess)}, "
-        f"{100 * LEVEL:.0f} % interval {ENGLISH.span(excess)}; {row['n']} examples, {arm.n_models} "
+        f"{ENGLISH.points(overall['drop'], within=whole)} overall (excess "
+        f"{ENGLISH.points(row['excess'], within=excess)}, {100 * LEVEL:.0f} % interval "
+        f"{ENGLISH.span(excess)}; {row['n']} examples, {arm.n_models} "
         f"pair{'s' if arm.n_models > 1 else ''} of models{'' if arm.n_models > 1 else ', seed variance not covered'})"
     )
     who = f"{one_line(name, _LONGEST_NAME)} = {one_line(row['group'], _LONGEST_NAME)}"

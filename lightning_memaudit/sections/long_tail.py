@@ -249,9 +249,7 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
     ]
     if any(entry["status"] == "ok" for entry in content["costs"].values()):
         caption = f"Predicted and measured cost of each treatment, {100 * content['level']:.0f} % intervals"
-        drawings.append(
-            Drawing("predicted_costs", caption, lambda: figure_of(long_tail_plots.plot_costs(content)))
-        )
+        drawings.append(Drawing("predicted_costs", caption, lambda: figure_of(long_tail_plots.plot_costs(content))))
     return drawings
 
 

@@ -91,7 +91,8 @@ def describe_costs(store: OutcomeStore, arm: str, grouping: str, atoms: Grouping
         total=total,
         parts=rows,
         shift=None if own is None else _shift(parts[atoms.codes], own, split),
-        sentence=_sentence(arm, total, predicted, rare),
+        sentence=f"{(short := _comparison(arm, total))}. {_share(predicted, rare)}.",
+        comparison=f"{short}.",
     )
 
 
@@ -161,28 +162,30 @@ def _row(part: str, predicted: tuple[Any, ...], measured: tuple[Any, ...]) -> di
     }
 
 
-def _sentence(arm: str, total: dict[str, Any], predicted: TailCost, rare: float) -> str:
-    """Whether prediction and measurement agree, and how much of it is the theory's."""
+def _comparison(arm: str, total: dict[str, Any]) -> str:
+    """Whether prediction and measurement agree."""
     ends = [[total[f"{side}_low"], total[f"{side}_high"]] for side in ("predicted", "measured")]
-    both = (
-        f"{arm}: predicted {ENGLISH.points(total['predicted'], within=ends[0])} points ({ENGLISH.span(ends[0])}), "
-        f"measured {ENGLISH.points(total['measured'], within=ends[1])} ({ENGLISH.span(ends[1])})"
-    )
     says = {
         "agree": "they agree within their intervals",
         "measured more": "more was lost than the misfits on the training subsets announce",
         "measured less": "less was lost than the misfits on the training subsets announce",
         "unknown": "whether they agree cannot be said with one pair of models",
     }[total["verdict"]]
+    return (
+        f"{arm}: predicted {ENGLISH.points(total['predicted'], within=ends[0])} points ({ENGLISH.span(ends[0])}), "
+        f"measured {ENGLISH.points(total['measured'], within=ends[1])} ({ENGLISH.span(ends[1])}): {says}"
+    )
+
+
+def _share(predicted: TailCost, rare: float) -> str:
+    """How much of the prediction is the theory's."""
     if not rare:
-        share = (
+        return (
             f"No subpopulation is seen {ELL_MAX} times or less, so that all of it is the drop of the training "
             "accuracy, and agreement says nothing about the theory"
         )
-    else:
-        share = (
-            f"Of the prediction {ENGLISH.points(predicted.rare)} come from subpopulations seen {ELL_MAX} times or less (λ = "
-            f"{predicted.coupling:.2f}); the other {ENGLISH.points(predicted.rest)} are the drop of the training accuracy, "
-            "where agreement says nothing about the theory"
-        )
-    return f"{both}: {says}. {share}."
+    return (
+        f"Of the prediction {ENGLISH.points(predicted.rare)} come from subpopulations seen {ELL_MAX} times or less "
+        f"(λ = {predicted.coupling:.2f}); the other {ENGLISH.points(predicted.rest)} are the drop of the training "
+        "accuracy, where agreement says nothing about the theory"
+    )

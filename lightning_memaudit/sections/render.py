@@ -41,7 +41,7 @@ def environment(numbers: Numbers = ENGLISH, *, whole_tables: bool = False) -> En
         "bar": text.bar,
         "count": text.count,
         "decides": text.decides,
-        "extremes": (lambda rows, key, most=20: text.extremes(rows, key, _MOST_ROWS)) if whole_tables else text.extremes,
+        "extremes": _all if whole_tables else text.extremes,
         "interval": numbers.interval,
         "markdown": lambda value: Markup(html_of_markdown(value)),  # noqa: S704 - html_of_markdown escapes
         "method": text.method,
@@ -91,11 +91,11 @@ def section_html(name: str, content: Mapping[str, Any]) -> str:
 
 
 def html_of_markdown(source: str) -> str:
-    """HTML of Markdown with tables; what is HTML in it is shown as text.
+    r"""HTML of Markdown with tables; what is HTML in it is shown as text.
 
     Example:
         >>> html_of_markdown("*a* <b>")
-        '<p><em>a</em> &lt;b&gt;</p>\\n'
+        '<p><em>a</em> &lt;b&gt;</p>\n'
     """
     return str(_parser().render(source))
 
@@ -110,6 +110,10 @@ def _parser() -> Any:
 @cache
 def _templates() -> frozenset[str]:
     return frozenset(environment().list_templates())
+
+
+def _all(rows: list[dict[str, Any]], key: str, most: int = _MOST_ROWS) -> list[dict[str, Any]]:
+    return text.extremes(rows, key, max(most, _MOST_ROWS))
 
 
 def _figure(captions: Mapping[str, str], name: str) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["bar", "count", "decides", "escaped_name", "escaped_text", "extremes", "method", "one_line", "times", "whole"]
+__all__ = [
+    "bar",
+    "count",
+    "decides",
+    "escaped_name",
+    "escaped_text",
+    "extremes",
+    "method",
+    "one_line",
+    "times",
+    "whole",
+]
 
 _BAR = "█"
 _BAR_WIDTH = 40
