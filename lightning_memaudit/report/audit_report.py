@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "SECTIONS", "AuditReport"]
 
-SCHEMA = 1
+SCHEMA = 2
 SECTIONS = ("memorization", "membership", "impact", "long_tail", "dynamics")
 FORMATS = ("html", "md", "json")
 _NOT_BUILT = "this version does not compute it yet"
