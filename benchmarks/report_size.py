@@ -1,7 +1,7 @@
 """How long a report of a large audit takes, and how large it is: 50 000 examples, 400 models, 100 groups.
 
-    python benchmarks/report_size.py           # about two minutes
-    python benchmarks/report_size.py --quick
+python benchmarks/report_size.py           # about two minutes
+python benchmarks/report_size.py --quick
 """
 
 from __future__ import annotations
