@@ -12,8 +12,8 @@ from lightning_memaudit.functional.error_rate import error_rate
 from lightning_memaudit.functional.sufficient import excess_record, two_way_record
 from lightning_memaudit.outcomes.arms import FULL, REBUILT
 from lightning_memaudit.sections.entries import found, plain, unavailable
-from lightning_memaudit.sections.impact_arms import choose_split
-from lightning_memaudit.sections.impact_groups import LEVEL, Partition, partitions
+from lightning_memaudit.sections.impact.arms import choose_split
+from lightning_memaudit.sections.impact.groups import LEVEL, Partition, partitions
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Section
 

@@ -10,7 +10,7 @@ import numpy as np
 from lightning_memaudit.functional.impact import exemplars, hooker_test, taxicab_exemplars
 from lightning_memaudit.functional.subgroups import by_group
 from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact_groups import LABEL, LEVEL
+from lightning_memaudit.sections.impact.groups import LABEL, LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
-    from lightning_memaudit.sections.impact_arms import PairedArm
-    from lightning_memaudit.sections.impact_groups import Partition
+    from lightning_memaudit.sections.impact.arms import PairedArm
+    from lightning_memaudit.sections.impact.groups import Partition
 
 __all__ = ["Votes", "describe_exemplars", "describe_hooker", "has_predictions", "votes"]
 

@@ -16,16 +16,16 @@ from lightning_memaudit.functional.influence import (
 from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.functional.subgroups import by_group
 from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact_groups import LEVEL, drop_row
-from lightning_memaudit.sections.impact_memorization import LEAST_FREE
+from lightning_memaudit.sections.impact.groups import LEVEL, drop_row
+from lightning_memaudit.sections.impact.memorization import LEAST_FREE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
-    from lightning_memaudit.sections.impact_arms import PairedArm
-    from lightning_memaudit.sections.impact_groups import Partition
+    from lightning_memaudit.sections.impact.arms import PairedArm
+    from lightning_memaudit.sections.impact.groups import Partition
 
 __all__ = ["InfluenceMass", "describe_drop_by_mass", "find_influence_mass"]
 

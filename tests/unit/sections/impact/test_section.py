@@ -11,7 +11,7 @@ from lightning_memaudit.exceptions import ArgumentError, MissingDataError
 from lightning_memaudit.sections.impact import impact_section
 from tests.helpers.treated import TreatedStore
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 LABELS = {"train": np.arange(12) % 3, "test": np.arange(8) % 2}
 GROUPS = {
     "race": {"train": ["a", "b", "c"] * 4, "test": ["a"] * 4 + ["b"] * 4},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import IntArray
     from lightning_memaudit.functional.impact import DropResult
     from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.sections.impact_arms import PairedArm
+    from lightning_memaudit.sections.impact.arms import PairedArm
 
 __all__ = [
     "LEVEL",

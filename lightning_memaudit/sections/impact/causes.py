@@ -8,13 +8,13 @@ import numpy as np
 
 from lightning_memaudit.functional.impact import decompose_drop
 from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact_groups import LEVEL, Partition, drop_row
+from lightning_memaudit.sections.impact.groups import LEVEL, Partition, drop_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lightning_memaudit.outcomes.arms import Arm
-    from lightning_memaudit.sections.impact_arms import PairedArm
+    from lightning_memaudit.sections.impact.arms import PairedArm
 
 __all__ = ["clip_only_of", "describe_decomposition", "is_private", "notes"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.sections.impact import impact_section
-from lightning_memaudit.sections.impact_memorization import free_models
+from lightning_memaudit.sections.impact.memorization import free_models
 from tests.helpers.treated import TreatedStore
 
 N, N_MEMORIZED = 100, 10

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.sections.impact import impact_section
-from lightning_memaudit.sections.impact_arms import ArmReader
-from lightning_memaudit.sections.impact_exemplars import votes
+from lightning_memaudit.sections.impact.arms import ArmReader
+from lightning_memaudit.sections.impact.exemplars import votes
 from tests.helpers.treated import TreatedStore
 
-HOOKER = json.loads((Path(__file__).parents[2] / "golden" / "hooker.json").read_text())
+HOOKER = json.loads((Path(__file__).parents[3] / "golden" / "hooker.json").read_text())
 
 
 def test_exemplars_are_those_of_the_golden_predictions(tmp_path) -> None:

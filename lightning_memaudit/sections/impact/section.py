@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL
-from lightning_memaudit.sections import impact_plots
 from lightning_memaudit.sections.entries import found, plain, unavailable
-from lightning_memaudit.sections.impact_arms import ArmReader, choose_split, is_treated
-from lightning_memaudit.sections.impact_calibration import describe_calibration
-from lightning_memaudit.sections.impact_causes import clip_only_of, describe_decomposition, is_private, notes
-from lightning_memaudit.sections.impact_exemplars import describe_exemplars, describe_hooker
-from lightning_memaudit.sections.impact_groups import (
+from lightning_memaudit.sections.impact import plots
+from lightning_memaudit.sections.impact.arms import ArmReader, choose_split, is_treated
+from lightning_memaudit.sections.impact.calibration import describe_calibration
+from lightning_memaudit.sections.impact.causes import clip_only_of, describe_decomposition, is_private, notes
+from lightning_memaudit.sections.impact.exemplars import describe_exemplars, describe_hooker
+from lightning_memaudit.sections.impact.groups import (
     LEVEL,
     describe_groups,
     describe_labels,
@@ -22,8 +22,8 @@ from lightning_memaudit.sections.impact_groups import (
     partitions,
     who_pays,
 )
-from lightning_memaudit.sections.impact_influence import describe_drop_by_mass, find_influence_mass
-from lightning_memaudit.sections.impact_memorization import describe_link, free_models
+from lightning_memaudit.sections.impact.influence import describe_drop_by_mass, find_influence_mass
+from lightning_memaudit.sections.impact.memorization import describe_link, free_models
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Highlight, Section
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import BoolArray
     from lightning_memaudit.outcomes.arms import Arm
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
-    from lightning_memaudit.sections.impact_groups import Partition
-    from lightning_memaudit.sections.impact_influence import InfluenceMass
+    from lightning_memaudit.sections.impact.groups import Partition
+    from lightning_memaudit.sections.impact.influence import InfluenceMass
     from lightning_memaudit.sections.numbers import Numbers
 
 __all__ = ["SECTION", "ImpactResult", "impact_section"]
@@ -91,7 +91,7 @@ class ImpactResult:
         Raises:
             ArgumentError: There is no such arm, or it could not be compared.
         """
-        return impact_plots.plot_groups(self._entry(arm), level=self.summary["level"], ax=ax)
+        return plots.plot_groups(self._entry(arm), level=self.summary["level"], ax=ax)
 
     def plot_memorization(self, ax: Axes | None = None, *, arm: str | None = None) -> Axes:
         """Drop of each bin of memorization with its interval; says why where there is none.
@@ -103,7 +103,7 @@ class ImpactResult:
         Raises:
             ArgumentError: There is no such arm, or it could not be compared.
         """
-        return impact_plots.plot_memorization(self._entry(arm), level=self.summary["level"], ax=ax)
+        return plots.plot_memorization(self._entry(arm), level=self.summary["level"], ax=ax)
 
     def _repr_html_(self) -> str:
         return section_html("impact", self.summary)
@@ -258,7 +258,7 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
             f"impact_{name}",
             f"{name}: drop by group and by memorization, {100 * level:.0f} % intervals, "
             f"{entry['overall']['n']} examples, {entry['n_models']} pairs of models",
-            partial(impact_plots.arm_figure, entry, level=level),
+            partial(plots.arm_figure, entry, level=level),
         )
         for name, entry in content["arms"].items()
         if entry["status"] == "ok"

@@ -13,7 +13,7 @@ from lightning_memaudit.functional.drops import accuracy_drop
 from lightning_memaudit.functional.tail_cost import tail_cost
 from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact_arms import ArmReader, choose_split
+from lightning_memaudit.sections.impact.arms import ArmReader, choose_split
 from lightning_memaudit.sections.numbers import ENGLISH
 
 if TYPE_CHECKING:

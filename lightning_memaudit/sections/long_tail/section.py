@@ -13,11 +13,11 @@ from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.good_turing import good_turing, good_turing_missing_mass
 from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.functional.rank_frequency import fit_tail, rank_frequency
-from lightning_memaudit.sections import long_tail_plots
 from lightning_memaudit.sections.canvas import figure_of
 from lightning_memaudit.sections.entries import found, plain, unavailable
-from lightning_memaudit.sections.impact_arms import is_treated
-from lightning_memaudit.sections.long_tail_costs import describe_costs
+from lightning_memaudit.sections.impact.arms import is_treated
+from lightning_memaudit.sections.long_tail import plots
+from lightning_memaudit.sections.long_tail.costs import describe_costs
 from lightning_memaudit.sections.memorization import group_rows
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Section
@@ -74,11 +74,11 @@ class LongTailResult:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Frequency against rank, both on logarithmic axes, with the fitted tail."""
-        return long_tail_plots.plot_ranks(self.summary, ax=ax)
+        return plots.plot_ranks(self.summary, ax=ax)
 
     def plot_costs(self, ax: Axes | None = None) -> Axes:
         """Predicted and measured cost of each arm with their intervals."""
-        return long_tail_plots.plot_costs(self.summary, ax=ax)
+        return plots.plot_costs(self.summary, ax=ax)
 
     def _repr_html_(self) -> str:
         return section_html("long_tail", self.summary)
@@ -244,12 +244,12 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
             "rank_frequency",
             f"Frequency against rank of {known['n']} subpopulations ({known['grouping']}) of {known['n_examples']} "
             "training examples, with the power law of the tail where one was fitted",
-            lambda: figure_of(long_tail_plots.plot_ranks(content)),
+            lambda: figure_of(plots.plot_ranks(content)),
         )
     ]
     if any(entry["status"] == "ok" for entry in content["costs"].values()):
         caption = f"Predicted and measured cost of each treatment, {100 * content['level']:.0f} % intervals"
-        drawings.append(Drawing("predicted_costs", caption, lambda: figure_of(long_tail_plots.plot_costs(content))))
+        drawings.append(Drawing("predicted_costs", caption, lambda: figure_of(plots.plot_costs(content))))
     return drawings
 
 

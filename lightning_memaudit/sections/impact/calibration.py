@@ -10,14 +10,14 @@ from scipy.special import expit
 from lightning_memaudit.functional.calibration import calibration_by_group
 from lightning_memaudit.functional.impact import value_drop
 from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact_groups import LEVEL
+from lightning_memaudit.sections.impact.groups import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lightning_memaudit.functional.checks import FloatArray
-    from lightning_memaudit.sections.impact_arms import PairedArm, Scores
-    from lightning_memaudit.sections.impact_groups import Partition
+    from lightning_memaudit.sections.impact.arms import PairedArm, Scores
+    from lightning_memaudit.sections.impact.groups import Partition
 
 __all__ = ["describe_calibration"]
 

@@ -17,8 +17,8 @@ from lightning_memaudit.functional.impact import (
 from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.outcomes.arms import BASELINE
 from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact_exemplars import has_predictions, votes
-from lightning_memaudit.sections.impact_groups import LEVEL, drop_row, statistics
+from lightning_memaudit.sections.impact.exemplars import has_predictions, votes
+from lightning_memaudit.sections.impact.groups import LEVEL, drop_row, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import BoolArray, IntArray
     from lightning_memaudit.functional.impact import MemorizationSlope
     from lightning_memaudit.outcomes.store import Outcomes
-    from lightning_memaudit.sections.impact_arms import PairedArm
+    from lightning_memaudit.sections.impact.arms import PairedArm
 
 __all__ = ["LEAST_FREE", "describe_link", "free_models"]
 
