@@ -13,7 +13,7 @@ from lightning_memaudit.functional.inversion import Tail, one_sided_p_value
 from lightning_memaudit.functional.two_way import flip_size
 
 if TYPE_CHECKING:
-    from lightning_memaudit.functional.checks import FloatArray
+    from lightning_memaudit.functional.checks import BoolArray, FloatArray
     from lightning_memaudit.functional.two_way import TwoWay
 
 
@@ -51,6 +51,16 @@ class OneSided:
         """Degrees of freedom of the examples, float64[G]."""
         return self.two_way.example_df
 
+    @property
+    def n_models(self) -> FloatArray:
+        """Models of the smallest draw, float64[G]."""
+        return self.two_way.n_models
+
+    @property
+    def covers_models(self) -> BoolArray:
+        """Whether every arm has two or more models, bool[G]."""
+        return self.two_way.covers_models
+
     def example_squares(self, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Squared half-widths, down and up, from the examples alone.
 
@@ -80,6 +90,10 @@ class OneSided:
     def model_squares(self, tail: FloatArray, example_df: FloatArray | None = None) -> FloatArray:
         """What the models add to the squared half-widths, float64[G]."""
         return self.two_way.model_squares(tail, example_df)
+
+    def lasting_squares(self, tail: FloatArray) -> FloatArray:
+        """What the models would add however many examples there are, float64[G]."""
+        return self.two_way.lasting_squares(tail)
 
     def half_widths(self, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Half-widths down and up.
