@@ -49,11 +49,11 @@ class Difference(Generic[Part]):
         (new_down, new_up), (old_down, old_up) = self.new.half_widths(tail), self.old.half_widths(tail)
         return np.hypot(new_down, old_up), np.hypot(new_up, old_down)
 
-    def p_value(self, margin: float = 0.0, *, alternative: Tail = "greater") -> FloatArray:
+    def p_value(self, margin: float | FloatArray = 0.0, *, alternative: Tail = "greater") -> FloatArray:
         """One-sided p-value by inverting the bounds.
 
         Args:
-            margin: Difference under the hypothesis.
+            margin: Difference under the hypothesis, one or float64[G].
             alternative: ``"greater"`` tests H0: difference ≤ margin, ``"less"`` H0: difference ≥ margin.
 
         Returns:
@@ -68,4 +68,4 @@ class Difference(Generic[Part]):
             >>> bool(found.p_value(0.5)[0] < 1e-6), bool(found.p_value(1.0)[0] > 0.4)
             (True, True)
         """
-        return one_sided_p_value(self.half_widths, self.estimate, margin, alternative=alternative)
+        return one_sided_p_value(self, margin, alternative=alternative)

@@ -109,11 +109,11 @@ class OneSided:
         more_down, more_up = self.two_way.skew_widths(tail)
         return np.sqrt(down + models) + more_down, np.sqrt(up + models) + more_up
 
-    def p_value(self, margin: float = 0.0, *, alternative: Tail = "greater") -> FloatArray:
+    def p_value(self, margin: float | FloatArray = 0.0, *, alternative: Tail = "greater") -> FloatArray:
         """One-sided p-value: below α exactly where the bound at α excludes the margin.
 
         Args:
-            margin: Difference under the hypothesis.
+            margin: Difference under the hypothesis, one or float64[G].
             alternative: ``"greater"`` tests H0: difference ≤ margin, ``"less"`` H0: difference ≥ margin.
 
         Returns:
@@ -125,7 +125,7 @@ class OneSided:
             >>> OneSided(seen, one_way=True).p_value(0.02).round(4)  # five or more of fifty at a rate of .02
             array([0.0032])
         """
-        return one_sided_p_value(self.half_widths, self.estimate, margin, alternative=alternative)
+        return one_sided_p_value(self, margin, alternative=alternative)
 
 
 def _reach(count: FloatArray, n: FloatArray, tail: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -77,7 +77,7 @@ class PrevalenceBounds:
             return np.where(self.n > 0, 0.0, np.nan)
         return np.maximum((alpha * share - self.lower_tail) / (alpha - self.lower_tail), 0.0)
 
-    def p_value(self, margin: float) -> FloatArray:
+    def p_value(self, margin: float | FloatArray) -> FloatArray:
         """p-value of H0: share ≤ margin, float64[G].
 
         Example:
@@ -85,11 +85,10 @@ class PrevalenceBounds:
             >>> PrevalenceBounds(*counts, threshold=0.25).p_value(0.04).round(4)
             array([0.0096])
         """
-        share = divide(self.certain, self.n)
-        least = max(margin, 0.0)  # no share is below 0
+        share, least = divide(self.certain, self.n), np.maximum(margin, 0.0)  # no share is below 0
         p = np.minimum(divide(self.lower_tail * (1 - least) + 0 * share, share - least), 1.0)
-        p = np.where(share > least, p, 1.0)
-        return np.where(self.n > 0, 0.0 if margin < 0 else p, np.nan)
+        p = np.where(np.asarray(margin) < 0, 0.0, np.where(share > least, p, 1.0))
+        return np.where(self.n > 0, p, np.nan)
 
 
 def prevalence_bounds(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.gates.tables import Table, arms_of, tables_of
+from lightning_memaudit.gates.tables import Table, arms_of, mapping, tables_of
 
 if TYPE_CHECKING:
     from lightning_memaudit.gates.subject import Subject
@@ -19,14 +19,12 @@ def split_of(subject: Subject, question: Question) -> str:
     """The split that a question's figures are about."""
     if question.section not in ("impact", "accuracy"):
         return "train"
-    split = subject.section(question.section).get("split")
-    return str(split.get("name", "test")) if isinstance(split, dict) else "test"
+    return str(mapping(subject.section(question.section).get("split")).get("name"))
 
 
 def fingerprint(subject: Subject, split: str) -> dict[str, Any] | None:
     """What is known of the examples of a split: their number, labels and a sample of their inputs."""
-    known = subject.content.get("data")
-    found = known.get(split) if isinstance(known, dict) else None
+    found = mapping(subject.content.get("data")).get(split)
     return found if isinstance(found, dict) else None
 
 
@@ -44,7 +42,7 @@ def mismatches(new: Subject, old: Subject, question: Question) -> list[str]:
         for key, what in (("n_examples", "numbers of examples"), ("labels", "labels"), ("inputs", "inputs"))
         if ours.get(key) != theirs.get(key)
     ]
-    versions = [side.content.get("versions") or {} for side in (new, old)]
+    versions = [mapping(side.content.get("versions")) for side in (new, old)]
     own = [_minor(version.get(_OWN)) for version in versions]
     if own[0] != own[1]:
         found.append(f"it was written by {_OWN} {own[1]} and this report by {own[0]}, whose statistics may differ")
@@ -71,8 +69,8 @@ def _groups(new: Subject, old: Subject, question: Question) -> list[str]:
             if name == "memorization" or not (isinstance(pair[0], Table) and isinstance(pair[1], Table)):
                 continue  # bins come from the models, and differ whenever those do
             if dict(zip(pair[0].names, pair[0].n, strict=True)) != dict(zip(pair[1].names, pair[1].n, strict=True)):
-                what = "label map" if name == "label" else f"groups of {name!r}"
-                found.append(f"the {what} differ in names or sizes")
+                what = "the label map differs" if name == "label" else f"the groups of {name!r} differ"
+                found.append(f"{what} in names or sizes")
         if found:
             break
     return sorted(found)
@@ -80,7 +78,7 @@ def _groups(new: Subject, old: Subject, question: Question) -> list[str]:
 
 def other_versions(new: Subject, old: Subject) -> list[str]:
     """Libraries whose versions differ between two reports, in words."""
-    ours, theirs = (side.content.get("versions") or {} for side in (new, old))
+    ours, theirs = (mapping(side.content.get("versions")) for side in (new, old))
     return [
         f"{name} {theirs.get(name)} there, {ours.get(name)} here"
         for name in sorted({*ours, *theirs} - {_OWN})

@@ -10,11 +10,11 @@ import numpy as np
 from scipy import stats
 
 from lightning_memaudit.functional.arms import divide
-from lightning_memaudit.functional.entries_at import entries_at
+from lightning_memaudit.functional.rows_of import form_of, joined, rows_of
 from lightning_memaudit.functional.sample_size import SizesNeeded, size_law
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Sequence
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
     from lightning_memaudit.functional.prevalence_bounds import PrevalenceBounds
@@ -30,6 +30,7 @@ __all__ = [
     "by_factor",
     "by_models",
     "by_sizes",
+    "p_values",
 ]
 
 _POWER = 0.8
@@ -57,6 +58,10 @@ class Evidence(Protocol):
     """Estimates and bounds, one entry a group."""
 
     @property
+    def found(self) -> Any:
+        """What has ``p_value(margin)`` of H0: value ≤ margin; None where nothing was sampled."""
+
+    @property
     def estimate(self) -> FloatArray:
         """Estimates, float64[G]."""
 
@@ -70,9 +75,6 @@ class Evidence(Protocol):
 
     def bounds(self, alpha: float) -> tuple[FloatArray, FloatArray]:
         """Lower and upper bound, each one-sided at ``alpha``, float64[G]."""
-
-    def p_value(self, margin: float, rows: IntArray) -> FloatArray:
-        """p-values of H0: value ≤ margin, for some rows."""
 
     def needed(self, margin: float, alpha: float, rows: IntArray) -> list[Needed]:
         """What would decide each of some rows."""
@@ -117,10 +119,6 @@ class Estimate:
             self._bounds[alpha] = np.clip(ends[0], *self.limits), np.clip(ends[1], *self.limits)
         return self._bounds[alpha]
 
-    def p_value(self, margin: float, rows: IntArray) -> FloatArray:
-        """p-values of H0: value ≤ margin."""
-        return np.asarray(entries_at(self.found, rows).p_value(margin, alternative="greater"))
-
     def needed(self, margin: float, alpha: float, rows: IntArray) -> list[Needed]:
         """What would decide each row."""
         if alpha not in self._sizes:
@@ -154,10 +152,6 @@ class Counts:
         """Lower and upper bound."""
         return self.found.lower(alpha), self.found.upper(alpha)
 
-    def p_value(self, margin: float, rows: IntArray) -> FloatArray:
-        """p-values of H0: share ≤ margin."""
-        return entries_at(self.found, rows).p_value(margin)
-
     def needed(self, margin: float, alpha: float, rows: IntArray) -> list[Needed]:
         """Unknown: more models would separate the scores, by how much depends on where they are."""
         return [NOTHING] * len(rows)
@@ -165,9 +159,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """Numbers without sampling error, such as an ε that was accounted for."""
+    """Numbers without sampling error, such as an ε that was accounted for.
+
+    Attributes:
+        estimate: The numbers, float64[G].
+    """
 
     estimate: FloatArray
+    found: None = None
     covers_models: BoolArray | None = None
     is_exact: bool = True
 
@@ -175,13 +174,32 @@ class Known:
         """The numbers themselves."""
         return self.estimate, self.estimate
 
-    def p_value(self, margin: float, rows: IntArray) -> FloatArray:
-        """None: nothing was sampled."""
-        return np.full(len(rows), np.nan)
-
     def needed(self, margin: float, alpha: float, rows: IntArray) -> list[Needed]:
         """Nothing."""
         return [NOTHING] * len(rows)
+
+
+def p_values(asked: Sequence[tuple[Evidence, IntArray, float]]) -> list[FloatArray]:
+    """p-values of H0: value ≤ margin, all estimates of one form at once.
+
+    Args:
+        asked: Evidence, rows of it, and their margin.
+
+    Returns:
+        One array for each.
+    """
+    parts = [rows_of(evidence.found, rows) for evidence, rows, _ in asked]
+    by_form: dict[Hashable, list[int]] = {}
+    for number, part in enumerate(parts):
+        by_form.setdefault(form_of(part), []).append(number)
+    found: list[FloatArray] = [np.empty(0)] * len(asked)
+    for numbers in by_form.values():
+        sizes = [len(asked[number][1]) for number in numbers]
+        margins = np.repeat([asked[number][2] for number in numbers], sizes)
+        p = joined([parts[number] for number in numbers]).p_value(margins)
+        for number, own in zip(numbers, np.split(p, np.cumsum(sizes)[:-1]), strict=True):
+            found[number] = own
+    return found
 
 
 def by_sizes(found: Any, alpha: float) -> Sizes:

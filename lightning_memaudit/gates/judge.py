@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.functional.multiplicity import adjust_p_values
-from lightning_memaudit.gates.evidence import NOTHING
+from lightning_memaudit.gates.evidence import NOTHING, p_values
 from lightning_memaudit.gates.selectors import matches
 from lightning_memaudit.gates.tables import Batch, Problem
 from lightning_memaudit.gates.verdicts import Row, Verdict
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray
     from lightning_memaudit.gates.policy import Policy, Rule, Waiver
@@ -29,7 +29,7 @@ _EMPTY = "the rule judges nothing: all groups that fit it are excluded"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Judged:
-    """A batch with its figures; larger is worse, whatever people read."""
+    """A batch with its figures; larger is worse, whatever people read. ``p`` is filled in where ``above`` holds."""
 
     rule: Rule
     batch: Batch
@@ -71,23 +71,23 @@ def judge(
         findings += [_measured(rule, part, alpha) if isinstance(part, Batch) else (rule, part) for part in found]
     batches = [part for part in findings if isinstance(part, _Judged)]
     sampled = [part for part in batches if not part.batch.evidence.is_exact]
-    p = np.concatenate([np.empty(0), *(part.p for part in sampled)])
+    beyond = [part for part in sampled if part.above.any()]
+    asked = [(part.batch.evidence, part.batch.rows[part.above], part.margin) for part in beyond]
+    for batch, p in zip(beyond, p_values(asked), strict=True):
+        batch.p[batch.above] = p
+    known = np.concatenate([np.empty(0), *(part.p for part in sampled)])
     # Rows without a p-value have one of at least α, which no step of Holm rejects; they count all the same.
     n_problems = len(findings) - len(batches)
-    adjusted = adjust_p_values(np.concatenate([np.where(np.isnan(p), 1.0, p), np.ones(n_problems)]))
-    by_batch = dict(zip(map(id, sampled), np.split(adjusted[: len(p)], _ends(sampled)), strict=False))
+    adjusted = adjust_p_values(np.concatenate([np.where(np.isnan(known), 1.0, known), np.ones(n_problems)]))
+    ends = np.cumsum([len(part.p) for part in sampled])
+    by_batch = {id(part): adjusted[end - len(part.p) : end] for part, end in zip(sampled, ends, strict=True)}
     rows: list[Row] = []
     for part in findings:
         if isinstance(part, _Judged):
-            known = by_batch.get(id(part), np.full(len(part.p), np.nan))
-            rows += _rows(part, known, alpha, today)
+            rows += _rows(part, by_batch.get(id(part), part.p), alpha, today)
         else:
             rows.append(_error(*part, alpha, today))
     return rows, len(adjusted)
-
-
-def _ends(parts: Sequence[_Judged]) -> list[int]:
-    return np.cumsum([len(part.p) for part in parts])[:-1].tolist() if parts else []
 
 
 def _measured(rule: Rule, batch: Batch, alpha: float) -> _Judged:
@@ -96,12 +96,8 @@ def _measured(rule: Rule, batch: Batch, alpha: float) -> _Judged:
     estimate = evidence.estimate[rows]
     finite = np.isfinite(estimate) & np.isfinite(lower) & np.isfinite(upper)
     sound = finite & (evidence.is_exact | (upper > lower))
-    margin = _turned(rule, rule.margin)
-    above = sound & (lower > margin)
-    p = np.full(len(rows), np.nan)
-    if above.any():
-        p[above] = evidence.p_value(margin, rows[above])
-    return _Judged(rule, batch, estimate, lower, upper, sound, above, p)
+    above = sound & (lower > _turned(rule, rule.margin))
+    return _Judged(rule, batch, estimate, lower, upper, sound, above, np.full(len(rows), np.nan))
 
 
 def _rows(part: _Judged, adjusted: FloatArray, alpha: float, today: dt.date) -> Iterator[Row]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightning_memaudit.functional.drops import accuracy_drop
-from lightning_memaudit.functional.entries_at import entries_at
 from lightning_memaudit.functional.one_sided import OneSided
+from lightning_memaudit.functional.rows_of import rows_of
 from lightning_memaudit.gates.evidence import Estimate, by_sizes
 from lightning_memaudit.gates.selectors import OVERALL, group_name
 from lightning_memaudit.gates.tables import Table
@@ -59,7 +59,7 @@ def _table(name: str, part: Partition, earlier: npt.NDArray[Any], later: npt.NDA
     sound = np.flatnonzero(drop.n > 0)
     place = np.full(len(part.names), -1, dtype=np.int64)
     place[sound] = np.arange(len(sound))
-    found = OneSided(entries_at(drop.two_way, sound))
+    found = OneSided(rows_of(drop.two_way, sound))
     return Table(
         names=tuple(group_name(name, group) for group in part.names),
         n=tuple(drop.n.tolist()),

@@ -64,11 +64,12 @@ class Subject:
             if not threshold:
                 return unavailable(f"the report has no section {name!r}; write it again with this version")
             section = self.section(plain_name)
-            counted = section.get("prevalence", {}).get("threshold") if section.get("status") == "ok" else None
-            if counted is None or counted == float(threshold):
+            prevalence = section.get("prevalence")
+            counted = prevalence.get("threshold") if isinstance(prevalence, dict) else None
+            if section.get("status") != "ok" or counted == float(threshold):
                 return section
             return unavailable(
-                f"the report counts scores of {counted:g} or more; for threshold = {threshold} judge the store itself"
+                f"the report counts scores of {counted} or more; for threshold = {threshold} judge the store itself"
             )
         options = {"threshold": float(threshold)} if threshold else {}
         try:
@@ -82,8 +83,10 @@ class Subject:
             made = self.store.examples("train").groups.get(grouping)
             how = None if made is None else made.made_by
         else:
-            how = self.content.get("groupings", {}).get(grouping)
-        return None if how is None else how.get("method")
+            known = self.content.get("groupings")
+            how = known.get(grouping) if isinstance(known, dict) else None
+        method = how.get("method") if isinstance(how, dict) else None
+        return None if method is None else str(method)
 
 
 def memorization_at(threshold: float) -> str:

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from lightning_memaudit.gates.policy import Rule
     from lightning_memaudit.gates.subject import Subject
 
-__all__ = ["Batch", "Problem", "Question", "Table", "arms_of", "choose_arms", "choose_groups", "select", "tables_of"]
+__all__ = [
+    "Batch",
+    "Problem",
+    "Question",
+    "Table",
+    "arms_of",
+    "choose_arms",
+    "choose_groups",
+    "mapping",
+    "select",
+    "tables_of",
+]
 
 _BINS_OF_SCORES = "bins of memorization scores"  # what data.groups.by_memorization writes
 
@@ -124,7 +135,9 @@ def arms_of(subject: Subject, question: Question) -> dict[str, dict[str, Any]] |
     if section.get("status") != "ok":
         return f"{question.section}: {section.get('reason') or 'the section is unavailable'}"
     arms = {"": section} if _is_memorization(question.section) else section.get("arms")
-    return arms if isinstance(arms, dict) and arms else f"{question.section}: the report has no arm"
+    if not isinstance(arms, dict) or not arms:
+        return f"{question.section}: the report has no arm"
+    return {name: dict(mapping(entry)) for name, entry in arms.items()}
 
 
 def choose_arms(rule: Rule, arms: Mapping[str, Any]) -> tuple[list[str], list[Problem]]:
@@ -223,7 +236,7 @@ def _rows_of(section: str, entry: Mapping[str, Any]) -> dict[str, tuple[list[Any
     parts: dict[str, tuple[list[Any] | str, int | None]] = {}
     if isinstance(entry.get("overall"), dict):
         parts[OVERALL] = [{"group": "all", **entry["overall"]}], None
-    if _is_memorization(section) and entry.get("by_class"):
+    if _is_memorization(section) and isinstance(entry.get("by_class"), list) and entry["by_class"]:
         parts["label"] = entry["by_class"], None
     by_group = entry.get("by_group")
     for grouping, part in by_group.items() if isinstance(by_group, dict) else ():
@@ -243,27 +256,29 @@ def _is_memorization(section: str) -> bool:
 
 
 def _bins(entry: Mapping[str, Any]) -> tuple[list[Any] | str, int | None]:
-    bins = entry.get("by_memorization", {}).get("bins", {})
+    bins = mapping(mapping(entry.get("by_memorization")).get("bins"))
     rows = bins.get("rows")
     if bins.get("status") != "ok" or not isinstance(rows, list):
         return str(bins.get("reason") or "the report has no bins of memorization"), None
-    last = len(rows) - 1
-    named = [
-        {
-            **row,
-            "group": f"below {row['to']:g}"
-            if b == 0
-            else f"{row['from']:g} or more"
-            if b == last
-            else f"{row['from']:g} to {row['to']:g}",
-        }
-        for b, row in enumerate(rows)
-    ]
-    return named, bins.get("n_models")
+    known = [mapping(row) for row in rows]
+    names = [_bin_name(row.get("from"), row.get("to"), b, len(rows)) for b, row in enumerate(known)]
+    return [{**row, "group": name} for row, name in zip(known, names, strict=True)], bins.get("n_models")
+
+
+def _bin_name(low: Any, high: Any, b: int, n_bins: int) -> str:
+    """As ``data.groups.by_memorization`` calls them: the first holds all that is lower, the last all that is higher."""
+    if b == 0:
+        return f"below {high}"
+    return f"{low} or more" if b == n_bins - 1 else f"{low} to {high}"
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A mapping of a report, or an empty one where something else stands there."""
+    return value if isinstance(value, dict) else {}
 
 
 def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question) -> Table:
-    rows = [row if isinstance(row, dict) else {} for row in rows]
+    rows = [mapping(row) for row in rows]
     names = tuple(group_name(grouping, str(row.get("group"))) for row in rows)
     records = [_record(row, question) for row in rows]
     problems = [record if isinstance(record, str) else None for record in records]

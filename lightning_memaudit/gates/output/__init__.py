@@ -21,11 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMS"]
 
+
+def _writable(form: Callable[[GateResult], str]) -> Callable[[GateResult], str]:
+    """Names may hold halves of surrogate pairs, which no file can."""
+    return lambda result: form(result).encode("utf-8", "replace").decode("utf-8")
+
+
 FORMS: dict[str, Callable[[GateResult], str]] = {
-    "text": text,
-    "json": json_text,
-    "junit": junit,
-    "github": workflow_commands,
-    "sarif": sarif,
-    "summary": step_summary,
+    name: _writable(form)
+    for name, form in (
+        ("text", text),
+        ("json", json_text),
+        ("junit", junit),
+        ("github", workflow_commands),
+        ("sarif", sarif),
+        ("summary", step_summary),
+    )
 }

@@ -85,7 +85,7 @@ def _result(result: GateResult, row: Row, numbers: dict[str, int]) -> dict[str, 
                 }
             }
         ],
-        "partialFingerprints": {"memauditRow/v1": hashlib.sha256(key.encode()).hexdigest()},
+        "partialFingerprints": {"memauditRow/v1": hashlib.sha256(key.encode("utf-8", "backslashreplace")).hexdigest()},
         "properties": {"verdict": row.verdict.value, "effect": row.effect},
     }
     if row.verdict is Verdict.WAIVED and row.waiver is not None:

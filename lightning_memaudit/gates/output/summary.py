@@ -40,10 +40,10 @@ def step_summary(result: GateResult) -> str:
     if open_rows:
         lines += ["", f"Bounds are one-sided, {level(result.alpha)} each.", ""]
         lines += ["| | rule | where | n | value | lower | upper | why |", "|---|---|---|---|---|---|---|---|"]
-    size = sum(len(line.encode()) + 1 for line in lines)
+    size = sum(len(line.encode("utf-8", "replace")) + 1 for line in lines)
     for number, row in enumerate(open_rows):
         line = _line(row)
-        size += len(line.encode()) + 1
+        size += len(line.encode("utf-8", "replace")) + 1
         if size > _MOST_BYTES:
             lines.append(f"\n{len(open_rows) - number} more rows: see the job's log or the JUnit report.")
             break

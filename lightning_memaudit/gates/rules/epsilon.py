@@ -11,7 +11,7 @@ import numpy as np
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.accounting import NoisySteps, epsilon_spent
 from lightning_memaudit.gates.evidence import Known
-from lightning_memaudit.gates.tables import Batch, Problem, Question, arms_of, choose_arms
+from lightning_memaudit.gates.tables import Batch, Problem, Question, arms_of, choose_arms, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,9 +69,8 @@ class Epsilon:
 
 
 def _epsilon(entry: Mapping[str, Any], delta: float | None) -> float | str:
-    record = entry.get("record")
-    privacy: Any = record.get("privacy") if isinstance(record, dict) else None
-    if not isinstance(privacy, dict):
+    privacy = mapping(mapping(entry.get("record")).get("privacy"))
+    if not privacy:
         return "no ε is on record: the arm was not trained with DP-SGD"
     spent, recorded = privacy.get("epsilon"), privacy.get("delta")
     if recorded is None or not _is_share(recorded):

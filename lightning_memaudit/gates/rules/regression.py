@@ -9,7 +9,7 @@ import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.difference import Difference
-from lightning_memaudit.functional.entries_at import entries_at
+from lightning_memaudit.functional.rows_of import rows_of
 from lightning_memaudit.gates.compatibility import mismatches
 from lightning_memaudit.gates.evidence import Estimate, by_factor
 from lightning_memaudit.gates.paired_stores import paired_tables
@@ -122,8 +122,8 @@ def _against(now: Table | str, then: Table | str | None) -> Table | str:
     place[sound] = np.arange(len(sound))
     evidence = None
     if sound and isinstance(now.evidence, Estimate) and isinstance(then.evidence, Estimate):
-        new = entries_at(now.evidence.found, now.place[sound])
-        old = entries_at(then.evidence.found, then.place[[before[now.names[g]] for g in sound]])
+        new = rows_of(now.evidence.found, now.place[sound])
+        old = rows_of(then.evidence.found, then.place[[before[now.names[g]] for g in sound]])
         covers = [
             None if side.evidence is None or side.evidence.covers_models is None else side.evidence.covers_models[rows]
             for side, rows in (
