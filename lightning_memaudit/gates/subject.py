@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
 from lightning_memaudit.outcomes.manifest import library_versions
-from lightning_memaudit.outcomes.store import OutcomeStore
-from lightning_memaudit.report.audit_report import AuditReport
-from lightning_memaudit.sections.accuracy import accuracy_section
 from lightning_memaudit.sections.entries import found, plain, unavailable
-from lightning_memaudit.sections.impact import impact_section
-from lightning_memaudit.sections.memorization import memorization_section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.report.audit_report import AuditReport
 
 __all__ = ["Judged", "Subject", "memorization_at", "subject_of"]
 
 Judged: TypeAlias = "AuditReport | OutcomeStore | Mapping[str, Any] | str | os.PathLike[str] | Subject"
 
 _REPORT = "report.json"
-_SECTIONS: dict[str, Callable[..., Any]] = {
-    "accuracy": accuracy_section,
-    "impact": impact_section,
-    "memorization": memorization_section,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +69,7 @@ class Subject:
             )
         options = {"threshold": float(threshold)} if threshold else {}
         try:
-            return plain(found(**_SECTIONS[plain_name](self.store, **options).to_dict()))  # type: ignore[no-any-return]
+            return plain(found(**_sections()[plain_name](self.store, **options).to_dict()))  # type: ignore[no-any-return]
         except MissingDataError as missing:
             return unavailable(str(missing))
 
@@ -109,22 +105,25 @@ def subject_of(judged: Judged) -> Subject:
     """
     if isinstance(judged, Subject):
         return judged
-    if isinstance(judged, AuditReport):
-        return Subject("report", judged.content)
-    if isinstance(judged, OutcomeStore):
-        return _of_store(judged)
     if isinstance(judged, Mapping):
         return Subject("report", dict(judged))
+    from lightning_memaudit.report.audit_report import AuditReport
+
+    if isinstance(judged, AuditReport):
+        return Subject("report", judged.content)
+    if isinstance(judged, str | os.PathLike):
+        path = os.fspath(judged)
+        file = None if "://" in path else _file(Path(path))
+        if file is not None:
+            return Subject(str(file), AuditReport.load(file).content)
+    from lightning_memaudit.outcomes.store import OutcomeStore  # brings Lightning along, which no report needs
+
+    if isinstance(judged, OutcomeStore):
+        return _of_store(judged)
     if not isinstance(judged, str | os.PathLike):
         raise ArgumentError(
             f"report={judged!r:.80}: an AuditReport, an OutcomeStore, the content of a report.json or a path is needed"
         )
-    path = os.fspath(judged)
-    if "://" not in path:
-        if Path(path).is_file():
-            return Subject(path, AuditReport.load(path).content)
-        if (file := Path(path) / _REPORT).is_file():
-            return Subject(str(file), AuditReport.load(file).content)
     store = OutcomeStore(path)
     if not store.exists:
         raise MissingDataError(
@@ -132,6 +131,19 @@ def subject_of(judged: Judged) -> Subject:
             "with one, or of a store"
         )
     return _of_store(store)
+
+
+def _file(path: Path) -> Path | None:
+    """The ``report.json`` that a path means."""
+    return next((file for file in (path, path / _REPORT) if file.is_file()), None)
+
+
+def _sections() -> dict[str, Callable[..., Any]]:
+    from lightning_memaudit.sections.accuracy import accuracy_section
+    from lightning_memaudit.sections.impact import impact_section
+    from lightning_memaudit.sections.memorization import memorization_section
+
+    return {"accuracy": accuracy_section, "impact": impact_section, "memorization": memorization_section}
 
 
 def _of_store(store: OutcomeStore) -> Subject:

@@ -12,7 +12,6 @@ from lightning_memaudit.functional.difference import Difference
 from lightning_memaudit.functional.rows_of import rows_of
 from lightning_memaudit.gates.compatibility import mismatches
 from lightning_memaudit.gates.evidence import Estimate, by_factor
-from lightning_memaudit.gates.paired_stores import paired_tables
 from lightning_memaudit.gates.rules.accuracy import ERROR
 from lightning_memaudit.gates.rules.drop import DROP
 from lightning_memaudit.gates.rules.memorization import MEAN
@@ -64,13 +63,13 @@ class Regression:
             yield Problem(None, None, "the rule compares with a baseline and there is none; pass --baseline")
             return
         question = _QUESTIONS[self.metric]
-        differ = mismatches(subject, baseline, question)
-        if differ:
-            yield Problem(None, None, f"the baseline cannot be compared with: {'; '.join(differ)}")
-            return
         now, then = arms_of(subject, question), arms_of(baseline, question)
         if isinstance(now, str) or isinstance(then, str):
             yield Problem(None, None, now if isinstance(now, str) else f"baseline: {then}")
+            return
+        differ = mismatches(subject, baseline, question)
+        if differ:
+            yield Problem(None, None, f"the baseline cannot be compared with: {'; '.join(differ)}")
             return
         chosen, problems = choose_arms(rule, now)
         yield from problems
@@ -89,6 +88,8 @@ class Regression:
         if key not in subject.cache:
             stores = subject.store, baseline.store
             if self.metric == "accuracy" and stores[0] is not None and stores[1] is not None:
+                from lightning_memaudit.gates.paired_stores import paired_tables
+
                 subject.cache[key] = paired_tables(stores[0], stores[1], arm)
             else:
                 now = tables_of(subject, question, arm, entries[0])
