@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import os
 from pathlib import Path
@@ -11,12 +12,13 @@ from jsonargparse import ArgumentParser
 
 from lightning_memaudit.cli.output import say, warn
 from lightning_memaudit.exceptions import ConfigurationError
-from lightning_memaudit.gates.baseline import baseline_of, write_baseline, write_looks
+from lightning_memaudit.gates.baseline import Baseline, baseline_of, write_baseline, write_looks
 from lightning_memaudit.gates.evaluate import evaluate_gate
 from lightning_memaudit.gates.explain import explain
 from lightning_memaudit.gates.looks import looks_after
+from lightning_memaudit.gates.notices import expired
 from lightning_memaudit.gates.output import FORMS
-from lightning_memaudit.gates.policy import Policy, find_policy, policy_of
+from lightning_memaudit.gates.policy import Policy, find_policy, has_policy, policy_of
 from lightning_memaudit.gates.starter import starter
 from lightning_memaudit.gates.subject import subject_of
 from lightning_memaudit.outcomes.storage import Storage
@@ -49,10 +51,12 @@ def main(arguments: list[str]) -> int:
     baseline = None if options.baseline is None else baseline_of(options.baseline)
     if options.record_look and options.baseline is None:
         raise ConfigurationError("--record-look: it counts in the baseline file; pass --baseline FILE too")
+    if options.update_baseline is not None and baseline is None:
+        baseline = Baseline(None, looks={})
+    result = evaluate_gate(subject, policy, baseline=baseline)
     if options.update_baseline is not None:
         write_baseline(subject, options.update_baseline, looks=looks_after(subject, baseline))
         warn(f"a new baseline is in {options.update_baseline}; later gates compare with what this report says")
-    result = evaluate_gate(subject, policy, baseline=baseline)
     if options.record_look:
         write_looks(options.baseline, looks_after(subject, baseline))
     if options.explain:
@@ -113,20 +117,14 @@ def _one(targets: list[str], who: str) -> str:
 
 def _lint(paths: list[str]) -> int:
     for path in paths or [find_policy()]:
-        if Path(path).name == "pyproject.toml" and not _has_policy(path):
+        if not has_policy(Path(path)):
             continue
         policy = policy_of(path)
-        say(f"{path}: {len(policy.rules)} rules, all understood")
+        for sentence in expired(policy, dt.date.today()):
+            warn(f"{path}: {sentence}")
+        n = len(policy.rules)
+        say(f"{path}: {n} rule{'s' if n > 1 else ''}, understood")
     return 0
-
-
-def _has_policy(path: str) -> bool:
-    try:
-        return find_policy(Path(path).parent) == str(Path(path))
-    except ConfigurationError as error:
-        if "not TOML" in str(error):
-            raise
-        return False
 
 
 def _policy_or_none(path: str | None) -> Policy | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
-from lightning_memaudit.gates.subject import Subject, subject_of
+from lightning_memaudit.gates.subject import Subject, read_json, subject_of
 from lightning_memaudit.outcomes.manifest import digest
 from lightning_memaudit.outcomes.storage import Storage
 
@@ -33,11 +33,11 @@ class Baseline:
     """What to compare with.
 
     Attributes:
-        subject: The earlier report or store.
+        subject: The earlier report or store; None where there is none yet, and only looks are counted.
         looks: How often the examples of each fingerprint were looked at; None where nobody counts.
     """
 
-    subject: Subject
+    subject: Subject | None
     looks: Mapping[str, int] | None = None
 
 
@@ -57,7 +57,7 @@ def baseline_of(given: Judged | Baseline) -> Baseline:
     if isinstance(given, str) and given.startswith(_ARTIFACT):
         given = _download(given.removeprefix(_ARTIFACT))
     if isinstance(given, str | os.PathLike) and "://" not in os.fspath(given) and Path(given).is_file():
-        content = _content(Path(given))
+        content = read_json(Path(given), name="baseline")
         if content.get("kind") == _KIND:
             return _of_file(content, str(given))
     return Baseline(subject_of(given))
@@ -94,7 +94,7 @@ def write_looks(path: str, looks: Mapping[str, int]) -> None:
     Raises:
         MismatchError: The file is no baseline file, and has no counts.
     """
-    content = _content(Path(path)) if Path(path).is_file() else {}
+    content = read_json(Path(path), name="baseline") if Path(path).is_file() else {}
     if content.get("kind") != _KIND:
         raise MismatchError(
             f"--record-look: {path!r} is no baseline file and keeps no count; write one with --update-baseline FILE"
@@ -106,18 +106,6 @@ def _write(path: str, content: Mapping[str, Any]) -> None:
     folder, _, name = path.rpartition("/")
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     Storage(folder or ("/" if path.startswith("/") else ".")).write(name, text.encode())
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptShardError(
-            f"baseline={str(path)!r} is not JSON ({error}); restore it, or write a new one"
-        ) from error
-    if not isinstance(content, dict):
-        raise CorruptShardError(f"baseline={str(path)!r} holds no report; restore it, or write a new one")
-    return content
 
 
 def _of_file(content: Mapping[str, Any], path: str) -> Baseline:

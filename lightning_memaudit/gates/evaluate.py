@@ -50,17 +50,16 @@ def evaluate_gate(
     """
     rules, subject = policy_of(policy), subject_of(report)
     known = None if baseline is None else baseline_of(baseline)
+    earlier = None if known is None else known.subject
     look = look_of(rules, subject, known)
-    rows, n_tests = judge(
-        rules, subject, None if known is None else known.subject, alpha=look.alpha, today=today or dt.date.today()
-    )
+    rows, n_tests = judge(rules, subject, earlier, alpha=look.alpha, today=today or dt.date.today())
     return GateResult(
         policy=rules,
         rows=tuple(rows),
         source=subject.name,
-        baseline=None if known is None else known.subject.name,
+        baseline=None if earlier is None else earlier.name,
         alpha=look.alpha,
         look=look.number,
         n_tests=n_tests,
-        warnings=(*look.warnings, *notices(rules, rows, subject, known)),
+        warnings=(*look.warnings, *notices(rules, rows, subject, earlier)),
     )

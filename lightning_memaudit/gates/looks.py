@@ -52,8 +52,8 @@ def look_of(policy: Policy, subject: Subject, baseline: Baseline | None) -> Look
         return Look(number, policy.alpha, (said,))
     if number is None:
         raise MissingDataError(
-            "looks: the policy shares α among looks, and no baseline file counts them; write one with "
-            "--update-baseline FILE (once, without [looks]) and pass --baseline FILE"
+            "looks: the policy shares α among looks, and no baseline file counts them; start one with "
+            "--update-baseline FILE, and pass --baseline FILE --record-look from then on"
         )
     alpha = policy.looks.alpha(policy.alpha, number)
     if not alpha > 0:

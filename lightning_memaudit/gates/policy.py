@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.gates.rules.base import RuleKind
 
-__all__ = ["SCHEMA", "Looks", "OnInconclusive", "Policy", "Rule", "Waiver", "find_policy", "policy_of"]
+__all__ = ["SCHEMA", "Looks", "OnInconclusive", "Policy", "Rule", "Waiver", "find_policy", "has_policy", "policy_of"]
 
 SCHEMA = 1
 OnInconclusive = Literal["pass", "warn", "fail"]
@@ -146,20 +146,11 @@ def policy_of(given: Any) -> Policy:
     if not isinstance(given, str | os.PathLike):
         raise ConfigurationError(f"policy={given!r:.80}: a path or a mapping is needed")
     path = Path(given)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigurationError(
-            f"policy={str(path)!r}: the file cannot be read ({error.strerror}); memaudit gate --init REPORT prints one "
-            "to start from"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"policy={str(path)!r} is not TOML: {error}") from error
+    text, content = _content(path)
     if path.name == _PROJECT:
-        content = content.get("tool", {}).get(_TABLE)
-        if not isinstance(content, dict):
+        if not has_policy(path):
             raise ConfigurationError(f"policy={str(path)!r}: there is no table [tool.{_TABLE}]; add one")
+        content = content["tool"][_TABLE]
     read = _policy(content, str(path))
     return replace(read, path=str(path), lines=_lines(text, [rule.name for rule in read.rules]))
 
@@ -170,19 +161,35 @@ def find_policy(folder: str | os.PathLike[str] = ".") -> str:
     Raises:
         ConfigurationError: There is neither.
     """
-    own, project = Path(folder) / _FILE, Path(folder) / _PROJECT
-    if own.is_file():
-        return str(own)
-    if project.is_file():
-        try:
-            if _TABLE in tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}):
-                return str(project)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"policy={str(project)!r} is not TOML: {error}") from error
+    for path in (Path(folder) / _FILE, Path(folder) / _PROJECT):
+        if path.is_file() and has_policy(path):
+            return str(path)
     raise ConfigurationError(
         f"--policy: there is no {_FILE} in {Path(folder).resolve()} and no [tool.{_TABLE}] in a {_PROJECT}; name a "
         f"file, or start one with memaudit gate --init REPORT > {_FILE}"
     )
+
+
+def has_policy(path: Path) -> bool:
+    """Whether a file is meant to hold a policy: any but a ``pyproject.toml`` without the table.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
+    return path.name != _PROJECT or isinstance(_content(path)[1].get("tool", {}).get(_TABLE), dict)
+
+
+def _content(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(
+            f"policy={str(path)!r}: the file cannot be read ({error.strerror}); memaudit gate --init REPORT prints one "
+            "to start from"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"policy={str(path)!r} is not TOML: {error}") from error
 
 
 _TOP = ("schema", "alpha", "on_inconclusive", "looks", "rules")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lightning_memaudit.exceptions import ArgumentError, MissingDataError
+from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.sections.entries import found, plain, unavailable
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.report.audit_report import AuditReport
 
-__all__ = ["Judged", "Subject", "memorization_at", "subject_of"]
+__all__ = ["SCHEMA", "Judged", "Subject", "memorization_at", "read_json", "subject_of"]
 
 Judged: TypeAlias = "AuditReport | OutcomeStore | Mapping[str, Any] | str | os.PathLike[str] | Subject"
 
+SCHEMA = 1  #: of report.json
 _REPORT = "report.json"
 
 
@@ -107,17 +109,17 @@ def subject_of(judged: Judged) -> Subject:
         return judged
     if isinstance(judged, Mapping):
         return Subject("report", dict(judged))
-    from lightning_memaudit.report.audit_report import AuditReport
-
-    if isinstance(judged, AuditReport):
-        return Subject("report", judged.content)
     if isinstance(judged, str | os.PathLike):
         path = os.fspath(judged)
         file = None if "://" in path else _file(Path(path))
         if file is not None:
-            return Subject(str(file), AuditReport.load(file).content)
-    from lightning_memaudit.outcomes.store import OutcomeStore  # brings Lightning along, which no report needs
+            return Subject(str(file), _report(file))
+    # These bring torch and Lightning along, which a report.json can be judged without.
+    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.report.audit_report import AuditReport
 
+    if isinstance(judged, AuditReport):
+        return Subject("report", judged.content)
     if isinstance(judged, OutcomeStore):
         return _of_store(judged)
     if not isinstance(judged, str | os.PathLike):
@@ -136,6 +138,33 @@ def subject_of(judged: Judged) -> Subject:
 def _file(path: Path) -> Path | None:
     """The ``report.json`` that a path means."""
     return next((file for file in (path, path / _REPORT) if file.is_file()), None)
+
+
+def read_json(path: Path, *, name: str) -> dict[str, Any]:
+    """Content of a JSON file that holds a mapping.
+
+    Raises:
+        CorruptShardError: It does not.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptShardError(
+            f"{name}={str(path)!r} is not JSON ({error}); restore it, or write a new one"
+        ) from error
+    if not isinstance(content, dict):
+        raise CorruptShardError(f"{name}={str(path)!r} holds no report; restore it, or write a new one")
+    return content
+
+
+def _report(path: Path) -> dict[str, Any]:
+    content = read_json(path, name="report")
+    if content.get("schema") != SCHEMA:
+        raise MismatchError(
+            f"report={str(path)!r} is of schema {content.get('schema')!r}, and this version reads {SCHEMA}; write it "
+            "again from its store (memaudit report STORE)"
+        )
+    return content
 
 
 def _sections() -> dict[str, Callable[..., Any]]:
