@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,8 @@ def written():
 
 
 @pytest.fixture
-def folder(pytester, written):
+def folder(pytester, written, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.path.joinpath("report.json").write_text(written)
     pytester.path.joinpath("memaudit.toml").write_text(POLICY)
     pytester.makeini("[pytest]\nmemaudit_report = report.json")
@@ -65,8 +65,7 @@ def folder(pytester, written):
 
 
 def run(folder, *arguments):
-    installed = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"))
-    return folder.runpytest_inprocess("-p", "no:cacheprovider", *(() if installed else ("-p", PLUGIN)), *arguments)
+    return folder.runpytest_inprocess("-p", PLUGIN, *arguments)
 
 
 def test_the_plugin_is_found_by_pytest() -> None:
