@@ -173,6 +173,8 @@ def _error(rule: Rule, problem: Problem, alpha: float, today: dt.date) -> Row:
 
 def _waiver(rule: Rule, treatment: str | None, group: str) -> Waiver | None:
     """The waiver that fits; of several the one that lasts longest."""
+    if not rule.waivers:
+        return None
     fitting = [
         waiver
         for waiver in rule.waivers
