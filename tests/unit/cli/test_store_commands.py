@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from lightning_memaudit import OutcomeStore
 from lightning_memaudit.cli import main
+from lightning_memaudit.data.groups import grouping
 from lightning_memaudit.sections.memorization import memorization_section
 
 HOSTILE = {"red", 'a,"b"\n=1+1\r', "<b>|x|</b>", "é"}
@@ -151,8 +153,8 @@ def test_demo(memaudit, tmp_path):
 def assert_gates_of_the_demo(memaudit, place, store):
     """A lenient policy passes, a strict one fails, and of a group of four nothing can be said."""
     examples = store.examples("test")
-    names = ["few"] * 4 + ["many"] * (examples.n - 4)
-    few = grouping(names, name="size", n_examples=examples.n)
+    names = ["few"] * 4 + ["many"] * (examples.n_examples - 4)
+    few = grouping(names, name="size", n_examples=examples.n_examples)
     store.write_examples("test", replace(examples, groups={**examples.groups, "size": few}))
     policy = 'schema = 1\non_inconclusive = "fail"\n[rules.r]\nkind = "accuracy"\ntreatments = ["baseline"]\n'
     for margin, groups, code in ((0.01, "label=0", 0), (0.999, "label=[358]", 1), (0.5, "size=few", 3)):
@@ -168,7 +170,7 @@ def assert_gates_of_the_demo(memaudit, place, store):
 def test_help(memaudit):
     result = memaudit("--help")
     assert result.code == 0
-    for command in ("run", "status", "report", "export", "theory", "demo"):
+    for command in ("run", "status", "report", "export", "gate", "theory", "demo"):
         assert f"\n  {command} " in result.out
         shown = memaudit(command, "--help")
         assert shown.code == 0
