@@ -18,12 +18,13 @@ from lightning_memaudit.gates.explain import explain
 from lightning_memaudit.gates.looks import looks_after
 from lightning_memaudit.gates.notices import expired
 from lightning_memaudit.gates.output import FORMS
-from lightning_memaudit.gates.policy import Policy, find_policy, has_policy, policy_of
+from lightning_memaudit.gates.policy_file import find_policy, has_policy, policy_of
 from lightning_memaudit.gates.starter import starter
 from lightning_memaudit.gates.subject import subject_of
 from lightning_memaudit.outcomes.storage import Storage
 
 if TYPE_CHECKING:
+    from lightning_memaudit.gates.policy import Policy
     from lightning_memaudit.gates.verdicts import GateResult
 
 __all__ = ["main"]

@@ -9,7 +9,7 @@ from lightning_memaudit.gates.baseline import baseline_of
 from lightning_memaudit.gates.judge import judge
 from lightning_memaudit.gates.looks import look_of
 from lightning_memaudit.gates.notices import notices
-from lightning_memaudit.gates.policy import policy_of
+from lightning_memaudit.gates.policy_file import policy_of
 from lightning_memaudit.gates.subject import subject_of
 from lightning_memaudit.gates.verdicts import GateResult
 

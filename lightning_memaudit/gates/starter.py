@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_memaudit.gates.policy import SCHEMA, policy_of
+from lightning_memaudit.gates.policy_file import SCHEMA, policy_of
 from lightning_memaudit.gates.rules import KINDS
 from lightning_memaudit.gates.selectors import OVERALL
 from lightning_memaudit.gates.tables import Batch

@@ -13,7 +13,7 @@ from lightning_memaudit.functional.rows_of import joined, rows_of
 from lightning_memaudit.functional.two_way import two_way
 from lightning_memaudit.gates.evidence import NOTHING
 from lightning_memaudit.gates.judge import judge
-from lightning_memaudit.gates.policy import policy_of
+from lightning_memaudit.gates.policy_file import policy_of
 from lightning_memaudit.gates.subject import Subject
 from lightning_memaudit.gates.tables import Table
 from lightning_memaudit.gates.verdicts import Verdict

@@ -26,10 +26,11 @@ def workflow_commands(result: GateResult) -> str:
         if row.effect in _LEVELS:
             by_level[_LEVELS[row.effect]].append(row)
     lines = [line for kind, rows in by_level.items() for line in _lines(result, kind, rows)]
-    lines += [
-        _command("notice", f"memaudit gate: {warning}", {"title": "memaudit gate"}) for warning in result.warnings
-    ]
-    lines.append(_command("notice", headline(result), {"title": "memaudit gate"}))
+    told = result.warnings[: _MOST - 2]
+    left_out = len(result.warnings) - len(told)
+    told += (f"{left_out} more warnings: see the job's log",) * (left_out > 0)
+    lines += [_command("notice", warning, {"title": _TITLE}) for warning in told]
+    lines.append(_command("notice", headline(result), {"title": _TITLE}))
     return "\n".join(lines) + "\n"
 
 

@@ -157,13 +157,13 @@ def assert_gates_of_the_demo(memaudit, place, store):
     few = grouping(names, name="size", n_examples=examples.n_examples)
     store.write_examples("test", replace(examples, groups={**examples.groups, "size": few}))
     policy = 'schema = 1\non_inconclusive = "fail"\n[rules.r]\nkind = "accuracy"\ntreatments = ["baseline"]\n'
-    for margin, groups, code in ((0.01, "label=0", 0), (0.999, "label=[358]", 1), (0.5, "size=few", 3)):
+    for margin, groups, code in ((0.01, "label=0", 0), (0.999, "label=[358]", 1), (0.9, "size=few", 3)):
         (place / "gate.toml").write_text(f'{policy}margin = {margin}\ngroups = ["{groups}"]\n')
         judged = memaudit("gate", "demo/store", "--policy", "gate.toml", "--format", "json")
         rows = json.loads(judged.out)["rows"]
         assert (judged.code, rows[0]["kind"]) == (code, "accuracy")
     assert (rows[0]["n"], rows[0]["verdict"]) == (4, "inconclusive")
-    assert rows[0]["lower"] < 0.5 < rows[0]["upper"]
+    assert rows[0]["lower"] < 0.9 < rows[0]["upper"]
     assert "would decide" in rows[0]["message"]
 
 

@@ -25,7 +25,7 @@ class Student:
         return (stats.t.isf(tail, self.df),) * 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-8, 8), min_size=1, max_size=5), st.floats(-3, 3), st.sampled_from([1.0, 2.0, 7.0, 200.0]))
 def test_a_known_law_is_inverted(estimates, margin, df) -> None:
     estimate = np.array(estimates)
@@ -35,7 +35,7 @@ def test_a_known_law_is_inverted(estimates, margin, df) -> None:
     np.testing.assert_allclose(less, stats.t.cdf(estimate - margin, df), rtol=1e-7)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from([0.6, 0.95, 1.0]), st.floats(-0.3, 0.6), st.sampled_from([0.05, 0.001])
 )

@@ -15,7 +15,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 
 from lightning_memaudit import evaluate_gate
 from lightning_memaudit.gates.output import FORMS
-from lightning_memaudit.gates.policy import policy_of
+from lightning_memaudit.gates.policy_file import policy_of
 from tests.helpers.gates import content, policy, report, rule
 
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).parents[2] / "golden" / "junit.xsd"))
@@ -133,6 +133,15 @@ def test_annotations_stay_within_what_github_shows(nasty, mixed) -> None:
     assert f"::{n_errors - 9} more" in more[0]
     few = FORMS["github"](mixed).splitlines()
     assert few[-1].startswith("::notice title=memaudit gate::gate could not be judged (exit code 4)")
+
+
+def test_notices_leave_room_for_what_it_comes_to(mixed) -> None:
+    told = copy.copy(mixed)
+    object.__setattr__(told, "warnings", tuple(f"w{i}" for i in range(30)))
+    notices = [line for line in FORMS["github"](told).splitlines() if line.startswith("::notice")]
+    assert len(notices) == 10
+    assert "22 more warnings" in notices[-2]
+    assert "(exit code 4)" in notices[-1]
 
 
 def test_annotations_are_anchored_at_the_rule(made, tmp_path) -> None:

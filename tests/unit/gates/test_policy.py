@@ -7,7 +7,8 @@ import datetime as dt
 import pytest
 
 from lightning_memaudit.exceptions import ConfigurationError
-from lightning_memaudit.gates.policy import Looks, Policy, find_policy, policy_of
+from lightning_memaudit.gates.policy import Looks, Policy
+from lightning_memaudit.gates.policy_file import find_policy, policy_of
 from lightning_memaudit.gates.rules.drop import Drop
 from tests.helpers.gates import policy, rule
 
@@ -115,6 +116,7 @@ WRONG = [
     (policy(r={"kind": "drop"}), ["rules.r: margin is missing", "largest drop"]),
     (policy(r=rule("drop", float("nan"))), ["rules.r.margin = nan", "finite"]),
     (policy(r=rule("drop", float("inf"))), ["margin = inf"]),
+    (policy(r=rule("drop", 10**400)), ["margin = 1000", "finite"]),
     (policy(r=rule("drop", True)), ["margin = True"]),
     (policy(r=rule("drop", "0.1")), ["margin = '0.1'"]),
     (policy(r=rule("drop", 0.1, group=["a"])), ["rules.r: unknown key 'group'", "did you mean 'groups'?"]),
