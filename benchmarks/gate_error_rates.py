@@ -12,16 +12,18 @@ import argparse
 import itertools
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.helpers.crossed import HARD, LAWS, MIXED, NOISE, SEEDS, Cell
-from tests.helpers.gate_errors import ALPHA, Scenario, simulate
+from tests.helpers.gate_errors import ALPHA, Errors, Scenario, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 GROUPS = (1, 10, 50)
 #: Examples of a group and margin at accuracy .99: just above what no flip at all can show, and far below it.
@@ -65,12 +67,13 @@ HEADINGS = (
 )
 
 
-def table(chosen: Iterable[Scenario], repeats: int, seed: int) -> list[Scenario]:
+def table(chosen: Iterable[Scenario], repeats: int, seed: int, run: Callable[..., Iterable[Errors]]) -> list[Scenario]:
     """Print a table; return the scenarios with a rate above α."""
     print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
     beyond, count, highest, slack = [], 0, [0.0, 0.0], 0.0
-    for scenario in chosen:
-        found, cell = simulate(scenario, repeats, seed=seed), scenario.cell
+    known = list(chosen)
+    for scenario, found in zip(known, run(partial(simulate, repeats=repeats, seed=seed), known), strict=True):
+        cell = scenario.cell
         wrong = [found.false_fail, found.false_pass]
         figures = " | ".join(f"{x:.4f}" for x in (*wrong, found.uncorrected_fail))
         print(
@@ -92,12 +95,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--again", type=int, default=0, help="Repeat scenarios above alpha with so many new gates.")
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     start = time.perf_counter()
-    beyond = table(scenarios(), options.repeats, options.seed)
-    if options.again and beyond:
-        table(beyond, options.again, options.seed + 1)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        beyond = table(scenarios(), options.repeats, options.seed, pool.map)
+        if options.again and beyond:
+            table(beyond, options.again, options.seed + 1, pool.map)
     print(f"{time.perf_counter() - start:.0f} s.")
 
 

@@ -133,4 +133,5 @@ def _reach(count: FloatArray, n: FloatArray, tail: FloatArray) -> tuple[FloatArr
     share, left = divide(count, n), n - count
     low = np.where(count > 0, special.betaincinv(np.maximum(count, 1e-9), left + 1, tail), 0.0)
     high = np.where(left > 0, special.betainccinv(count + 1, np.maximum(left, 1e-9), tail), 1.0)
-    return share - low, high - share
+    # SciPy's inverses are NaN at errors below about 1e-100, where the bounds are at the ends of [0, 1].
+    return share - np.nan_to_num(low), np.nan_to_num(high, nan=1.0) - share

@@ -78,3 +78,15 @@ def test_joined_estimates_are_judged_as_each_alone() -> None:
     unpaired = OneSided(accuracy_drop(rng.random((4, 60)) < 0.9, rng.random((5, 60)) < 0.7, np.zeros(60, int)).two_way)
     assert form_of(unpaired) != form_of(parts[0])
     assert form_of(OneSided(parts[0].two_way, one_way=True)) != form_of(parts[0])
+
+
+@pytest.mark.parametrize("n_wrong", [1, 2, 5, 20, 49, 50])
+@pytest.mark.parametrize("margin", [0.0, 0.001, 0.02, 0.3])
+def test_counts_of_one_model_have_binomial_p_values(n_wrong, margin) -> None:
+    """However small the p-values are: bounds at the smallest errors are at the ends of [0, 1], and not unknown."""
+    right = np.arange(50)[None] >= n_wrong
+    found = OneSided(error_rate(right, np.zeros(50, dtype=int)).error, one_way=True)
+    p = found.p_value(margin)[0]
+    exact = stats.binom.sf(n_wrong - 1, 50, margin)
+    assert p == pytest.approx(exact, rel=1e-6, abs=1e-80) if exact < 0.5 else p >= 0.5
+    assert np.isfinite(np.array(found.half_widths(np.array([1e-190])))).all()
