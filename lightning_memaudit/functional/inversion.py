@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import FloatArray, IntArray
 
 Tail = Literal["greater", "less"]
+_FAR = 8.0
 _FARTHEST = 30.0  # normal quantile of 5e-198, the smallest error; farther out quantiles of t are no longer right
 
 
@@ -58,12 +59,17 @@ def one_sided_p_value(found: Bounded, margin: float | FloatArray, *, alternative
         return distance[chosen] - half
 
     everyone = np.arange(len(estimate))
-    nearest, farthest = (left(np.full_like(estimate, z), everyone) for z in (0.0, _FARTHEST))
-    quantile = np.where(farthest > 0, _FARTHEST, 0.0)
-    inside = np.flatnonzero((nearest > 0) & (farthest <= 0))
-    if len(inside):
-        ends = np.zeros(len(inside)), np.full(len(inside), _FARTHEST)
-        root = elementwise.find_root(left, ends, args=(inside,), tolerances={"xatol": 1e-10, "xrtol": 1e-10})
-        quantile[inside] = root.x
+    nearest = left(np.zeros_like(estimate), everyone)
+    quantile = np.zeros_like(estimate)
+    rows, low = np.flatnonzero(nearest > 0), 0.0
+    for high in (_FAR, _FARTHEST):  # bounds at the smallest errors take long, and few margins are so far
+        beyond = left(np.full(len(rows), high), rows) > 0
+        inside, rows = rows[~beyond], rows[beyond]
+        if len(inside):
+            ends = np.full(len(inside), low), np.full(len(inside), high)
+            root = elementwise.find_root(left, ends, args=(inside,), tolerances={"xatol": 1e-9, "xrtol": 1e-9})
+            quantile[inside] = root.x
+        low = high
+    quantile[rows] = _FARTHEST
     one_sided = np.where(np.isfinite(nearest), special.ndtr(-quantile), np.nan)
     return np.asarray(np.where(above == (alternative == "greater"), one_sided, 1 - one_sided))
