@@ -81,7 +81,7 @@ def policies(draw):
     return {"schema": 1, "rules": rules}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(DAMAGES, policies(), st.booleans())
 def test_all_forms_agree(damages, rules, compares) -> None:
     result = evaluate_gate(damaged(damages), rules, baseline=SOUND if compares else None)
@@ -125,7 +125,7 @@ def test_all_forms_agree(damages, rules, compares) -> None:
     assert code == next((by_effect[effect] for effect in by_effect if effect in effects), 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(DAMAGES, st.sampled_from(sorted(KINDS)))
 def test_damage_never_makes_a_pass(damages, kind) -> None:
     """At a margin that nothing sound keeps, no damage to the report makes a row pass or a gate go on."""

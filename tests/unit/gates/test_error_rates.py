@@ -15,8 +15,8 @@ def rare(law, n, margin):
 
 
 ALL_AT_MARGIN = [
-    (Scenario("all", PAIRED, 1), 2000),
-    (Scenario("all", PAIRED, 10), 1000),
+    (Scenario("all", PAIRED, 1), 1000),
+    (Scenario("all", PAIRED, 10), 500),
     (Scenario("all", PAIRED, 50), 200),
     (Scenario("shared", PAIRED, 10, shared=True), 500),
     (Scenario("ten rules", PAIRED, 1, 10), 500),
@@ -24,7 +24,7 @@ ALL_AT_MARGIN = [
     (Scenario("rare", rare(NOISE, 50, 0.06), 10), 500),
 ]
 ONE_AT_MARGIN = [
-    (Scenario("one", PAIRED, 10, n_at_margin=1), 1000),
+    (Scenario("one", PAIRED, 10, n_at_margin=1), 500),
     (Scenario("one", PAIRED, 50, n_at_margin=1), 200),
     (Scenario("ten rules", PAIRED, 1, 10, n_at_margin=1), 500),
     (Scenario("rare", rare(HARD, 40, 0.08), 10, n_at_margin=1), 500),
