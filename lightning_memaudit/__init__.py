@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
     from lightning_memaudit.data.datamodule import SubsetDataModule
     from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.gates.evaluate import evaluate_gate
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.report.audit_report import AuditReport
 
@@ -22,6 +23,7 @@ __all__ = [
     "OutcomeStore",
     "SubsetDataModule",
     "SubsetPlan",
+    "evaluate_gate",
 ]
 
 _HOMES = {
@@ -32,6 +34,7 @@ _HOMES = {
     "OutcomeStore": "lightning_memaudit.outcomes.store",
     "SubsetDataModule": "lightning_memaudit.data.datamodule",
     "SubsetPlan": "lightning_memaudit.data.plan",
+    "evaluate_gate": "lightning_memaudit.gates.evaluate",
 }
 
 

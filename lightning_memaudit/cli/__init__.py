@@ -1,4 +1,4 @@
-"""The command ``memaudit``: run, status, report, export, theory, demo."""
+"""The command ``memaudit``: run, status, report, export, gate, theory, demo."""
 
 from lightning_memaudit.cli.main import main
 

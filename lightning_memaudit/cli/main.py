@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "what a store holds, and whether it is whole",
     "report": "write report.html, report.md, report.json and figures from a store",
     "export": "write the scores of every example as CSV or Parquet",
+    "gate": "hold a report or a store to a policy, for CI",
     "theory": "what limiting memorization must cost on long-tailed data, and for whom: a calculator",
     "demo": "the main job on built-in data: handwritten digits with a long tail and some wrong labels",
 }
@@ -28,8 +29,9 @@ _USAGE = "usage: memaudit COMMAND [--help] [options]\n\ncommands:\n" + "".join(
     f"  {name:8} {what}\n" for name, what in _COMMANDS.items()
 )
 _EXITS = (
-    "\nexit codes: 0 fine, 2 bad arguments or configuration, 4 missing data or a mismatch with what exists, "
-    "130 Ctrl-C\nEvery command takes --debug, which shows the traceback of an error.\n"
+    "\nexit codes: 0 fine, 1 a gate failed, 2 bad arguments, configuration or policy, 3 undecided where the policy\n"
+    "says so, 4 missing data or a mismatch with what exists, 130 Ctrl-C\n"
+    "Every command takes --debug, which shows the traceback of an error.\n"
 )
 
 

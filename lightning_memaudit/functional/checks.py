@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lightning_memaudit.exceptions import ArgumentError
 
-Array: TypeAlias = ArrayLike | torch.Tensor
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = "ArrayLike | torch.Tensor"
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -32,10 +35,12 @@ def as_array(value: Array, *, name: str, ndim: int | None = None, dtype: DTypeLi
         ArgumentError: The value is not numeric or has another number of dimensions.
 
     Example:
+        >>> import torch
         >>> as_array(torch.tensor([1, 0]), name="correct", ndim=1)
         array([1., 0.])
     """
-    if isinstance(value, torch.Tensor):
+    torch = sys.modules.get("torch")  # a value can only be a tensor where that was imported
+    if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach().cpu()
         value = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     try:

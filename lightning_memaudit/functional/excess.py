@@ -80,17 +80,17 @@ class Excess(Generic[Part]):
         down, up = self.half_widths(np.asarray((1 - as_probability(level, name="level")) / 2))
         return self.estimate - down, self.estimate + up
 
-    def p_value(self, margin: float = 0.0, *, alternative: Tail = "greater") -> FloatArray:
+    def p_value(self, margin: float | FloatArray = 0.0, *, alternative: Tail = "greater") -> FloatArray:
         """One-sided p-value by inverting the interval.
 
         Args:
-            margin: Excess under the hypothesis.
+            margin: Excess under the hypothesis, one or float64[G].
             alternative: ``"greater"`` tests H0: excess ≤ margin, ``"less"`` H0: excess ≥ margin.
 
         Returns:
             float64[G]; NaN where there is no interval.
         """
-        return one_sided_p_value(self.half_widths, self.estimate, margin, alternative=alternative)
+        return one_sided_p_value(self, margin, alternative=alternative)
 
 
 def against_rest(

@@ -72,17 +72,17 @@ class GroupMean:
         down, up = self.half_widths(np.asarray((1 - as_probability(level, name="level")) / 2))
         return np.maximum(self.estimate - down, -1.0), np.minimum(self.estimate + up, 1.0)
 
-    def p_value(self, margin: float = 0.0, *, alternative: Tail = "greater") -> FloatArray:
+    def p_value(self, margin: float | FloatArray = 0.0, *, alternative: Tail = "greater") -> FloatArray:
         """One-sided p-value by inverting the interval.
 
         Args:
-            margin: Mean score under the hypothesis.
+            margin: Mean score under the hypothesis, one or float64[G].
             alternative: ``"greater"`` tests H0: mean ≤ margin, ``"less"`` H0: mean ≥ margin.
 
         Returns:
             float64[G]; NaN for a group without estimable examples.
         """
-        return one_sided_p_value(self.half_widths, self.estimate, margin, alternative=alternative)
+        return one_sided_p_value(self, margin, alternative=alternative)
 
 
 def group_mean_record(found: GroupMean, g: int) -> dict[str, Any] | None:

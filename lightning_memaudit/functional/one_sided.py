@@ -13,7 +13,7 @@ from lightning_memaudit.functional.inversion import Tail, one_sided_p_value
 from lightning_memaudit.functional.two_way import flip_size
 
 if TYPE_CHECKING:
-    from lightning_memaudit.functional.checks import FloatArray
+    from lightning_memaudit.functional.checks import BoolArray, FloatArray
     from lightning_memaudit.functional.two_way import TwoWay
 
 
@@ -51,6 +51,16 @@ class OneSided:
         """Degrees of freedom of the examples, float64[G]."""
         return self.two_way.example_df
 
+    @property
+    def n_models(self) -> FloatArray:
+        """Models of the smallest draw, float64[G]."""
+        return self.two_way.n_models
+
+    @property
+    def covers_models(self) -> BoolArray:
+        """Whether every arm has two or more models, bool[G]."""
+        return self.two_way.covers_models
+
     def example_squares(self, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Squared half-widths, down and up, from the examples alone.
 
@@ -81,6 +91,10 @@ class OneSided:
         """What the models add to the squared half-widths, float64[G]."""
         return self.two_way.model_squares(tail, example_df)
 
+    def lasting_squares(self, tail: FloatArray) -> FloatArray:
+        """What the models would add however many examples there are, float64[G]."""
+        return self.two_way.lasting_squares(tail)
+
     def half_widths(self, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Half-widths down and up.
 
@@ -95,11 +109,11 @@ class OneSided:
         more_down, more_up = self.two_way.skew_widths(tail)
         return np.sqrt(down + models) + more_down, np.sqrt(up + models) + more_up
 
-    def p_value(self, margin: float = 0.0, *, alternative: Tail = "greater") -> FloatArray:
+    def p_value(self, margin: float | FloatArray = 0.0, *, alternative: Tail = "greater") -> FloatArray:
         """One-sided p-value: below α exactly where the bound at α excludes the margin.
 
         Args:
-            margin: Difference under the hypothesis.
+            margin: Difference under the hypothesis, one or float64[G].
             alternative: ``"greater"`` tests H0: difference ≤ margin, ``"less"`` H0: difference ≥ margin.
 
         Returns:
@@ -111,7 +125,7 @@ class OneSided:
             >>> OneSided(seen, one_way=True).p_value(0.02).round(4)  # five or more of fifty at a rate of .02
             array([0.0032])
         """
-        return one_sided_p_value(self.half_widths, self.estimate, margin, alternative=alternative)
+        return one_sided_p_value(self, margin, alternative=alternative)
 
 
 def _reach(count: FloatArray, n: FloatArray, tail: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -119,4 +133,5 @@ def _reach(count: FloatArray, n: FloatArray, tail: FloatArray) -> tuple[FloatArr
     share, left = divide(count, n), n - count
     low = np.where(count > 0, special.betaincinv(np.maximum(count, 1e-9), left + 1, tail), 0.0)
     high = np.where(left > 0, special.betainccinv(count + 1, np.maximum(left, 1e-9), tail), 1.0)
-    return share - low, high - share
+    # SciPy's inverses are NaN at errors below about 1e-100, where the bounds are at the ends of [0, 1].
+    return share - np.nan_to_num(low), np.nan_to_num(high, nan=1.0) - share

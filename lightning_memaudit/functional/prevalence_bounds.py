@@ -34,7 +34,8 @@ class PrevalenceBounds:
     t N are lost from those whose upper end is not below τ, and by Markov's inequality t N / α are with probability α
     at most: ``N <= possible / (1 - t / α)``. Likewise a lower end above τ is wrong with probability t at most, and
     if a share m is memorized, the share ``certain`` exceeds L with probability ``t (1 - m) / (L - m)`` at most.
-    Errors of different examples may depend on each other in any way, as they do through the models.
+    Errors of different examples may depend on each other in any way, as they do through the models. No example that is
+    possible counts as one, and all of them certain as half an example less, so that no interval is without width.
 
     Attributes:
         n: Estimable examples, float64[G]; the shares are of these.
@@ -59,6 +60,10 @@ class PrevalenceBounds:
         """Share with a score ≥ τ, float64[G]; biased in either direction by the noise of the scores."""
         return divide(self.naive, self.n)
 
+    @property
+    def _certain_share(self) -> FloatArray:
+        return divide(np.minimum(self.certain, self.n - 0.5), self.n)
+
     def upper(self, alpha: float) -> FloatArray:
         """Bound that the share exceeds with probability ``alpha`` at most, float64[G].
 
@@ -68,16 +73,17 @@ class PrevalenceBounds:
             array([0.2])
         """
         kept = 1 - self.upper_tail / alpha
-        return np.minimum(divide(self.possible, self.n) / kept, 1.0) if kept > 0 else np.where(self.n > 0, 1.0, np.nan)
+        share = divide(np.maximum(self.possible, 1.0), self.n)
+        return np.minimum(share / kept, 1.0) if kept > 0 else np.where(self.n > 0, 1.0, np.nan)
 
     def lower(self, alpha: float) -> FloatArray:
         """Bound that the share falls below with probability ``alpha`` at most, float64[G]."""
-        share = divide(self.certain, self.n)
+        share = self._certain_share
         if alpha <= self.lower_tail:
             return np.where(self.n > 0, 0.0, np.nan)
         return np.maximum((alpha * share - self.lower_tail) / (alpha - self.lower_tail), 0.0)
 
-    def p_value(self, margin: float) -> FloatArray:
+    def p_value(self, margin: float | FloatArray) -> FloatArray:
         """p-value of H0: share ≤ margin, float64[G].
 
         Example:
@@ -85,11 +91,10 @@ class PrevalenceBounds:
             >>> PrevalenceBounds(*counts, threshold=0.25).p_value(0.04).round(4)
             array([0.0096])
         """
-        share = divide(self.certain, self.n)
-        least = max(margin, 0.0)  # no share is below 0
+        share, least = self._certain_share, np.maximum(margin, 0.0)  # no share is below 0
         p = np.minimum(divide(self.lower_tail * (1 - least) + 0 * share, share - least), 1.0)
-        p = np.where(share > least, p, 1.0)
-        return np.where(self.n > 0, 0.0 if margin < 0 else p, np.nan)
+        p = np.where(np.asarray(margin) < 0, 0.0, np.where(share > least, p, 1.0))
+        return np.where(self.n > 0, p, np.nan)
 
 
 def prevalence_bounds(

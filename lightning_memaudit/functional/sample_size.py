@@ -15,6 +15,8 @@ from lightning_memaudit.functional.checks import as_positive_int, as_probability
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import BoolArray, FloatArray
     from lightning_memaudit.functional.drops import DropResult
+    from lightning_memaudit.functional.one_sided import OneSided
+    from lightning_memaudit.functional.two_way import TwoWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +62,97 @@ def decision_size(found: DropResult, *, margin: float = 0.0, power: float = 0.8)
         >>> size.decided, size.n_needed
         (array([False]), array([427.]))
     """
-    tail = np.asarray((1 - found.level) / 2)
-    needed = (stats.norm.isf(tail) + stats.norm.ppf(as_probability(power, name="power"))) ** 2
-    distance = found.drop - margin
-    down, up = found.two_way.example_squares(tail)
-    z2 = stats.norm.isf(tail) ** 2
-    models = found.two_way.lasting_squares(tail) / z2
-    examples = (np.where(distance > 0, down, up) + found.two_way.model_squares(tail)) / z2 - models
-    n = found.n.astype(np.float64)
+    size = size_law(found.two_way, (1 - found.level) / 2).needed(margin, power=power)
+    n, smallest = found.n.astype(np.float64), float(min(found.n_models))
     decided = (found.low > margin) | (found.high < margin)
-    n_needed = np.ceil(n * divide(needed * examples, distance**2 - needed * models) - 1e-9)
-    smallest = float(min(found.n_models))
-    models_needed = np.ceil(smallest * divide(needed * models, distance**2 - needed * examples) - 1e-9)
-    with np.errstate(divide="ignore"):
-        factor = needed * (examples + models) / distance**2
-    # An arm of one model says nothing of the models' share, and one of none cannot be had.
-    models_needed = np.where(found.two_way.covers_models, np.maximum(models_needed, smallest), np.nan)
     return DecisionSize(
         decided=decided,
-        n_needed=np.where(decided, n, np.maximum(n_needed, n + 1)),
-        models_needed=np.where(decided, smallest, models_needed),
-        factor_needed=np.where(decided, 1.0, np.maximum(factor, 1.0)),
+        n_needed=np.where(decided, n, size.n_needed),
+        models_needed=np.where(decided, smallest, size.models_needed),
+        factor_needed=np.where(decided, 1.0, size.factor_needed),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SizesNeeded:
+    """What would bring a bound to a margin, as in ``DecisionSize``, always more than there is; one entry a group."""
+
+    n_needed: FloatArray
+    models_needed: FloatArray
+    factor_needed: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLaw:
+    """How the half-widths of bounds fall with the examples and the models, one entry a group.
+
+    Attributes:
+        estimate: The estimate, float64[G].
+        n: Examples.
+        n_models: Models of the smallest arm.
+        covers_models: Whether every arm has two or more, bool[G].
+        down: What falls with the examples: squared half-width down over z².
+        up: The same up.
+        models: What falls with the models.
+        z: Normal quantile of the bounds.
+    """
+
+    estimate: FloatArray
+    n: FloatArray
+    n_models: FloatArray
+    covers_models: BoolArray
+    down: FloatArray
+    up: FloatArray
+    models: FloatArray
+    z: float
+
+    def needed(self, margin: float, *, power: float = 0.8) -> SizesNeeded:
+        """Predict the examples, or the models, at which a bound would exclude a margin on the estimate's other side.
+
+        Args:
+            margin: Value that is to be told from the estimate.
+            power: Probability with which the bound shall exclude it.
+
+        Returns:
+            One entry a group.
+
+        Raises:
+            ArgumentError: ``power`` is not in (0, 1).
+        """
+        needed = (self.z + float(stats.norm.ppf(as_probability(power, name="power")))) ** 2
+        distance = self.estimate - margin
+        examples = np.where(distance > 0, self.down, self.up)
+        n_needed = np.ceil(self.n * divide(needed * examples, distance**2 - needed * self.models) - 1e-9)
+        models_needed = divide(needed * self.models, distance**2 - needed * examples)
+        models_needed = np.ceil(self.n_models * models_needed - 1e-9)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = needed * (examples + self.models) / distance**2
+        # An arm of one model says nothing of the models' share, and one of none cannot be had.
+        models_needed = np.where(self.covers_models, np.maximum(models_needed, self.n_models), np.nan)
+        return SizesNeeded(np.maximum(n_needed, self.n + 1), models_needed, np.maximum(factor, 1.0))
+
+
+def size_law(found: TwoWay | OneSided, tail: float) -> SizeLaw:
+    """Split the half-widths of bounds.
+
+    Args:
+        found: The estimate.
+        tail: One-sided error of the bounds.
+
+    Returns:
+        One entry a group.
+
+    Example:
+        >>> from lightning_memaudit.functional.two_way import two_way
+        >>> arms = np.ones((5, 60)), np.tile(np.arange(60.0) > 1, (5, 1))
+        >>> size_law(two_way(arms, (1, -1), np.zeros(60, dtype=int), 1), 0.05).needed(0.1).n_needed
+        array([121.])
+    """
+    errors = np.asarray(tail)
+    z = float(stats.norm.isf(tail))
+    models, all_models = found.lasting_squares(errors) / z**2, found.model_squares(errors) / z**2
+    down, up = (squares / z**2 + all_models - models for squares in found.example_squares(errors))
+    return SizeLaw(found.estimate, found.n, found.n_models, found.covers_models, down, up, models, z)
 
 
 def group_size(

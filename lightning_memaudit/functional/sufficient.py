@@ -153,8 +153,8 @@ def excess_of(records: Sequence[Mapping[str, Any]]) -> Excess[TwoWay]:
             raise ArgumentError(f"record['share'] must be a number, got {record!r:.80}; write the report again.")
     return Excess(
         share=np.array([record["share"] for record in records], dtype=np.float64),
-        group=two_way_of([record["group"] for record in records]),
-        rest=two_way_of([record["rest"] for record in records]),
+        group=two_way_of([record.get("group", {}) for record in records]),
+        rest=two_way_of([record.get("rest", {}) for record in records]),
     )
 
 

@@ -88,6 +88,12 @@ class TwoWay:
     scale: float
 
     @property
+    def n_models(self) -> FloatArray:
+        """Models of the smallest draw, float64[G]."""
+        known = np.where(np.isfinite(self.models_df), self.models_df + 1, 1.0)
+        return np.asarray(known.min(axis=0))
+
+    @property
     def model_variance(self) -> FloatArray:
         """Variance from the choice of models, at least 0, float64[G]; a single model's is taken as 0."""
         return np.asarray(np.where(self.n > 0, np.maximum(self.between - self.within, 0.0).sum(axis=0), np.nan))

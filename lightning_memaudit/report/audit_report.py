@@ -15,6 +15,7 @@ from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.report.document import model_card, render_markdown, render_summary
 from lightning_memaudit.report.figures import captions, figure_files
 from lightning_memaudit.report.page import render_html
+from lightning_memaudit.report.schema import SCHEMA
 from lightning_memaudit.sections.entries import found, plain, unavailable
 from lightning_memaudit.sections.impact import ImpactResult
 from lightning_memaudit.sections.long_tail import LongTailResult
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "SECTIONS", "AuditReport", "check_output"]
 
-SCHEMA = 2
 SECTIONS = ("memorization", "membership", "impact", "long_tail", "dynamics")
 FORMATS = ("html", "md", "json")
 _NOT_BUILT = "this version does not compute it yet"

@@ -133,8 +133,12 @@ class MemorizationResult:
         return section_html("memorization", plain(self.summary))
 
 
-def memorization_section(store: OutcomeStore) -> MemorizationResult:
+def memorization_section(store: OutcomeStore, *, threshold: float = MEMORIZED) -> MemorizationResult:
     """Compute the section from a store.
+
+    Args:
+        store: The store.
+        threshold: Score from which on an example counts as memorized.
 
     Raises:
         MissingDataError: There are fewer than two baseline models.
@@ -144,7 +148,7 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
     examples, plan, stopping = store.examples("train"), store.plan, store.stopping()
     method = _method(stopping)
     correct, mask, blocks = outcomes.correct, outcomes.mask, outcomes.blocks
-    spread = prevalence(correct, mask, threshold=MEMORIZED, blocks=blocks, level=level, method=method)
+    spread = prevalence(correct, mask, threshold=threshold, blocks=blocks, level=level, method=method)
     held_out = [split for kind in ("test", "val") for split in store.splits() if split.startswith(kind)]
     summary: dict[str, Any] = {
         "n_models": len(ids),
@@ -163,9 +167,14 @@ def memorization_section(store: OutcomeStore) -> MemorizationResult:
         "reliability": _reliability(outcomes),
         "prevalence": _prevalence(spread, len(ids)),
         "top": top_examples(scores, low, high, outcomes, examples),
-        "overall": group_rows(outcomes, np.zeros(plan.n_examples, dtype=np.int64), ["all"], scores, level)[0],
-        "by_class": _by_class(outcomes, examples, scores, level),
-        "by_group": {name: _by_group(outcomes, group, scores, level) for name, group in examples.groups.items()},
+        "overall": group_rows(
+            outcomes, np.zeros(plan.n_examples, dtype=np.int64), ["all"], scores, level, threshold=threshold
+        )[0],
+        "by_class": _by_class(outcomes, examples, scores, level, threshold),
+        "by_group": {
+            name: group_rows(outcomes, group.codes, list(group.names), scores, level, threshold=threshold)
+            for name, group in examples.groups.items()
+        },
         "influence": describe_influence(store, outcomes, scores.score, held_out[0] if held_out else None),
         "near_duplicates": describe_duplicates(outcomes),
         "adjustment": _adjustment(correct, mask),
@@ -324,19 +333,23 @@ def _most_common(predictions: npt.NDArray[np.int32]) -> int | None:
     return int(np.bincount(valid).argmax()) if len(valid) else None
 
 
-def _by_class(outcomes: Outcomes, examples: Examples, scores: MemorizationScore, level: float) -> list[dict[str, Any]]:
+def _by_class(
+    outcomes: Outcomes, examples: Examples, scores: MemorizationScore, level: float, threshold: float
+) -> list[dict[str, Any]]:
     if examples.labels is None or bool((examples.labels < 0).all()):
         return []
     values, codes = np.unique(examples.labels, return_inverse=True)
-    return group_rows(outcomes, codes, [str(value) for value in values], scores, level)
-
-
-def _by_group(outcomes: Outcomes, group: Grouping, scores: MemorizationScore, level: float) -> list[dict[str, Any]]:
-    return group_rows(outcomes, group.codes, list(group.names), scores, level)
+    return group_rows(outcomes, codes, [str(value) for value in values], scores, level, threshold=threshold)
 
 
 def group_rows(
-    outcomes: Outcomes, codes: npt.NDArray[np.int64], names: list[str], scores: MemorizationScore, level: float
+    outcomes: Outcomes,
+    codes: npt.NDArray[np.int64],
+    names: list[str],
+    scores: MemorizationScore,
+    level: float,
+    *,
+    threshold: float = MEMORIZED,
 ) -> list[dict[str, Any]]:
     """Memorization and fit of each group."""
     grouped = grouped_memorization(
@@ -347,7 +360,7 @@ def group_rows(
         outcomes.mask,
         codes,
         len(names),
-        threshold=MEMORIZED,
+        threshold=threshold,
         spent=min((1 - level) / (1 - _LEVEL), 1.0),
     )
     rows = []
@@ -363,7 +376,7 @@ def group_rows(
                 "mean_score": float(grouped.score[g]),
                 "low": float(grouped.low[g]),
                 "high": float(grouped.high[g]),
-                "n_memorized": int((known >= MEMORIZED - 1e-12).sum()),
+                "n_memorized": int((known >= threshold - 1e-12).sum()),
                 "in_accuracy": float(grouped.in_accuracy[g]),
                 "out_accuracy": float(grouped.out_accuracy[g]),
                 "n_not_fitted": int((fitted < NOT_FITTED_BELOW).sum()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from lightning_memaudit import OutcomeStore
 from lightning_memaudit.cli import main
+from lightning_memaudit.data.groups import grouping
 from lightning_memaudit.sections.memorization import memorization_section
 
 HOSTILE = {"red", 'a,"b"\n=1+1\r', "<b>|x|</b>", "é"}
@@ -175,12 +177,30 @@ def test_demo(memaudit, tmp_path):
     assert len(store.model_ids()) == 4
     assert set(store.examples("train").groups) == {"frequency", "annotation"}
     assert memaudit("demo", "--n-models", "1", "--out", "none").code == 2
+    assert_gates_of_the_demo(memaudit, tmp_path, store)
+
+
+def assert_gates_of_the_demo(memaudit, place, store):
+    """A lenient policy passes, a strict one fails, and of a group of four nothing can be said."""
+    examples = store.examples("test")
+    names = ["few"] * 4 + ["many"] * (examples.n_examples - 4)
+    few = grouping(names, name="size", n_examples=examples.n_examples)
+    store.write_examples("test", replace(examples, groups={**examples.groups, "size": few}))
+    policy = 'schema = 1\non_inconclusive = "fail"\n[rules.r]\nkind = "accuracy"\ntreatments = ["baseline"]\n'
+    for margin, groups, code in ((0.01, "label=0", 0), (0.999, "label=[358]", 1), (0.9, "size=few", 3)):
+        (place / "gate.toml").write_text(f'{policy}margin = {margin}\ngroups = ["{groups}"]\n')
+        judged = memaudit("gate", "demo/store", "--policy", "gate.toml", "--format", "json")
+        rows = json.loads(judged.out)["rows"]
+        assert (judged.code, rows[0]["kind"]) == (code, "accuracy")
+    assert (rows[0]["n"], rows[0]["verdict"]) == (4, "inconclusive")
+    assert rows[0]["lower"] < 0.9 < rows[0]["upper"]
+    assert "would decide" in rows[0]["message"]
 
 
 def test_help(memaudit):
     result = memaudit("--help")
     assert result.code == 0
-    for command in ("run", "status", "report", "export", "theory", "demo"):
+    for command in ("run", "status", "report", "export", "gate", "theory", "demo"):
         assert f"\n  {command} " in result.out
         shown = memaudit(command, "--help")
         assert shown.code == 0

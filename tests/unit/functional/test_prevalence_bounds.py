@@ -93,3 +93,19 @@ def test_arguments_are_checked() -> None:
             prevalence_of([record | change])
     with pytest.raises(ArgumentError, match="one threshold"):
         prevalence_of([record, record | {"threshold": 0.5}])
+
+
+def test_no_interval_is_without_width_and_clear_cases_are_decided() -> None:
+    n = np.array([20.0, 20.0, 3.0, 0.0])
+    counts = np.array([0.0, 20.0, 3.0, 0.0])
+    found = PrevalenceBounds(n, counts, counts, counts, threshold=0.25)
+    low, high = found.lower(0.05), found.upper(0.05)
+    assert (low < high)[:3].all()
+    assert high[0] == pytest.approx(1 / 20, rel=0.1)
+    assert low[1] > 0.95
+    assert low[2] > 0.8
+    assert np.isnan([low[3], high[3]]).all()
+    for margin in (0.1, 0.5):
+        p = found.p_value(margin)
+        assert ((p < 0.05) == (low > margin))[:3].all()
+        assert (p < 0.05)[:3].tolist() == [False, True, True]

@@ -1,0 +1,1 @@
+"""Gates: a policy in, a verdict for each rule and group out, and one exit code."""

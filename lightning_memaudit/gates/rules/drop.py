@@ -1,0 +1,79 @@
+"""Rules on what a treatment costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lightning_memaudit.functional.excess import Excess
+from lightning_memaudit.functional.one_sided import OneSided
+from lightning_memaudit.functional.sufficient import excess_of, two_way_of
+from lightning_memaudit.gates.evidence import Estimate, by_factor, by_sizes
+from lightning_memaudit.gates.tables import Question, select
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.rules.base import Direction, Unit
+    from lightning_memaudit.gates.subject import Subject
+    from lightning_memaudit.gates.tables import Batch, Problem
+
+__all__ = ["DROP", "Drop", "ExcessDrop", "read_excess"]
+
+
+def _read_drop(records: Sequence[Mapping[str, Any]]) -> Estimate:
+    found = OneSided(two_way_of(records))
+    return Estimate(found, (-1.0, 1.0), by_sizes, covers_models=found.covers_models)
+
+
+def read_excess(records: Sequence[Mapping[str, Any]], *, one_way: bool = False) -> Estimate:
+    """Evidence of a group against the whole."""
+    raw = excess_of(records)
+    found = Excess(raw.share, OneSided(raw.group, one_way), OneSided(raw.rest, one_way))
+    return Estimate(found, (-2.0, 2.0), by_factor, covers_models=raw.group.covers_models)
+
+
+DROP = Question("impact", "drop", _read_drop)
+_EXCESS = Question("impact", "excess", read_excess)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Accuracy that a treatment takes from each group: accuracy of the base models minus that of the treated ones.
+
+    Bounds are for new models and new examples of the group (two-way form; Clopper–Pearson on flips where few examples
+    differ). With one model an arm they are for these very models.
+    """
+
+    name: ClassVar[str] = "drop"
+    direction: ClassVar[Direction] = "at most"
+    unit: ClassVar[Unit] = "points"
+    margin_means: ClassVar[str] = "the largest drop allowed: 0.05 is five points"
+    default_treatments: ClassVar[tuple[str, ...]] = ("*",)
+    default_groups: ClassVar[tuple[str, ...]] = ("*",)
+    compares: ClassVar[bool] = False
+
+    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+        """Drops of the groups."""
+        return select(rule, subject, DROP)
+
+
+@dataclass(frozen=True, slots=True)
+class ExcessDrop:
+    """Drop of a group minus the drop over all examples: what a treatment takes from it beyond what it takes from all.
+
+    One contrast of all examples, since the group is part of the whole; the models move both at once.
+    """
+
+    name: ClassVar[str] = "excess_drop"
+    direction: ClassVar[Direction] = "at most"
+    unit: ClassVar[Unit] = "points"
+    margin_means: ClassVar[str] = "the largest excess allowed: 0.03 is three points more than overall"
+    default_treatments: ClassVar[tuple[str, ...]] = ("*",)
+    default_groups: ClassVar[tuple[str, ...]] = ("*",)
+    compares: ClassVar[bool] = False
+
+    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+        """Excess drops of the groups."""
+        return select(rule, subject, _EXCESS)

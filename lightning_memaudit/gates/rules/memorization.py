@@ -1,0 +1,104 @@
+"""Rules on what the baseline memorizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.group_memorization import group_mean_of
+from lightning_memaudit.functional.prevalence_bounds import prevalence_of
+from lightning_memaudit.gates.evidence import Counts, Estimate, by_models
+from lightning_memaudit.gates.selectors import OVERALL
+from lightning_memaudit.gates.subject import memorization_at
+from lightning_memaudit.gates.tables import Question, select
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.rules.base import Direction, Unit
+    from lightning_memaudit.gates.subject import Subject
+    from lightning_memaudit.gates.tables import Batch, Problem
+
+__all__ = ["MEAN", "Memorization", "MemorizationPrevalence"]
+
+_FITTED = 0.8  # least share of fitted examples, as in the report's "partly fitted"
+
+
+def _read_mean(records: Sequence[Mapping[str, Any]]) -> Estimate:
+    return Estimate(group_mean_of(records), (-1.0, 1.0), by_models)
+
+
+def _read_counts(records: Sequence[Mapping[str, Any]]) -> Counts:
+    return Counts(prevalence_of(records))
+
+
+def _not_fitted(row: Mapping[str, Any]) -> str | None:
+    n, missed = row.get("n_estimable"), row.get("n_not_fitted")
+    if not isinstance(n, int) or not isinstance(missed, int) or n <= 0:
+        return "the report does not say how well the group is fitted"
+    if missed / n <= 1 - _FITTED:
+        return None
+    return (
+        f"models get {missed} of its {n} examples wrong although they trained on them: it is not fitted, which is not "
+        "the same as not memorized"
+    )
+
+
+MEAN = Question("memorization", "mean", _read_mean, _not_fitted)
+
+
+@dataclass(frozen=True, slots=True)
+class Memorization:
+    """Mean memorization score of a group's training examples, for these examples and new models.
+
+    Bounds: delete-one jackknife over models, with a floor where all models agree. A group that models do not fit never
+    passes.
+    """
+
+    name: ClassVar[str] = "memorization"
+    direction: ClassVar[Direction] = "at most"
+    unit: ClassVar[Unit] = "number"
+    margin_means: ClassVar[str] = "the largest mean score allowed, such as 0.1"
+    default_treatments: ClassVar[tuple[str, ...]] = ()
+    default_groups: ClassVar[tuple[str, ...]] = (OVERALL,)
+    compares: ClassVar[bool] = False
+
+    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+        """Mean scores of the groups."""
+        return select(rule, subject, MEAN)
+
+
+@dataclass(frozen=True, slots=True)
+class MemorizationPrevalence:
+    """Share of a group's training examples with a memorization score of ``threshold`` or more.
+
+    The plain count is biased by the noise of the scores, so it is shown and not judged. Bounds count examples whose
+    interval at a far stricter level reaches the threshold, or lies above it, and allow for those counted wrongly by
+    Markov's inequality: they hold however the errors of examples hang together, and ask for about 80 models or more.
+    A group that models do not fit never passes.
+    """
+
+    threshold: float = 0.25
+
+    name: ClassVar[str] = "memorization_prevalence"
+    direction: ClassVar[Direction] = "at most"
+    unit: ClassVar[Unit] = "share"
+    margin_means: ClassVar[str] = "the largest share allowed: 0.1 is one example in ten"
+    default_treatments: ClassVar[tuple[str, ...]] = ()
+    default_groups: ClassVar[tuple[str, ...]] = (OVERALL,)
+    compares: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if (
+            isinstance(self.threshold, bool)
+            or not isinstance(self.threshold, int | float)
+            or not -1 < self.threshold < 1
+        ):
+            raise ArgumentError(f"threshold = {self.threshold!r}; a number between -1 and 1 is needed, such as 0.25")
+
+    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+        """Counts of the groups."""
+        section = memorization_at(float(self.threshold))
+        return select(rule, subject, Question(section, "prevalence", _read_counts, _not_fitted))

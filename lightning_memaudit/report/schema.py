@@ -1,0 +1,5 @@
+"""The format of ``report.json``."""
+
+__all__ = ["SCHEMA"]
+
+SCHEMA = 2
