@@ -12,6 +12,7 @@ from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.functional.sufficient import excess_record, two_way_record
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.outcomes.store import Outcomes
+from lightning_memaudit.report.schema import SCHEMA
 from lightning_memaudit.sections.entries import plain
 from lightning_memaudit.sections.impact.groups import drop_row, statistics
 from lightning_memaudit.sections.memorization import group_rows
@@ -78,7 +79,7 @@ def content(
             },
         }
     made: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "versions": library_versions(),
         "data": {"train": {"n_examples": 99, "labels": "t", "inputs": "t"},
                  "test": {"n_examples": n, "labels": "l", "inputs": "i"}},

@@ -8,6 +8,7 @@ import json
 import pytest
 from junitparser import JUnitXml
 
+from lightning_memaudit.report.schema import SCHEMA
 from tests.helpers.gates import report
 
 ARM = 'kind = "drop"\ntreatments = ["harsh"]\ngroups = ["half=b"]\n'
@@ -84,7 +85,7 @@ def test_init_makes_a_policy_that_its_report_passes(gate, place, made) -> None:
     kept = [line if line.startswith("#") else line.replace("margin = 0", "margin = -0") for line in lines]
     (place / "memaudit.toml").write_text("\n".join(kept))
     assert gate("report.json").code == 1
-    nothing = {"schema": 1, "versions": made["versions"]}
+    nothing = {"schema": SCHEMA, "versions": made["versions"]}
     (place / "report.json").write_text(json.dumps(nothing))
     assert "no figures that a rule could be made of" in gate("report.json", "--init").out
 
@@ -190,7 +191,7 @@ def test_alpha_is_shared_among_planned_looks(gate, place) -> None:
         (["report.json", "--policy", "none.toml"], 2, "--init"),
         (["report.json", "--baseline", "none.json"], 4, "neither a report.json nor a store"),
         (["report.json", "--formt", "text"], 2, "formt"),
-        (["old.json"], 4, "of schema 0, and this version reads 1"),
+        (["old.json"], 4, "of schema 0, and this version reads 2"),
     ],
 )
 def test_mistakes(gate, place, arguments, code, words) -> None:
