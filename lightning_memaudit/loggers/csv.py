@@ -42,6 +42,7 @@ def log_to_csv_logger(payload: Payload, logger: CSVLogger) -> None:
 
 
 def write_files(payload: Payload, folder: str | os.PathLike[str]) -> str:
+    """Write all that a payload holds as files; the folder."""
     storage = Storage(folder)
     scalars = payload.scalars | payload.group_scalars
     histograms = {
@@ -50,10 +51,14 @@ def write_files(payload: Payload, folder: str | os.PathLike[str]) -> str:
         )
         for name, known in payload.histograms.items()
     }
-    files = payload.files | histograms | {
-        "scalars.csv": csv_bytes(("name", "value"), scalars.items()),
-        "summary.txt": payload.summary.encode("utf-8", "replace"),
-    }
+    files = (
+        payload.files
+        | histograms
+        | {
+            "scalars.csv": csv_bytes(("name", "value"), scalars.items()),
+            "summary.txt": payload.summary.encode("utf-8", "replace"),
+        }
+    )
     for name, content in files.items():
         storage.write(name, content)
     return storage.url

@@ -40,7 +40,7 @@ def log_report(report: AuditReport, logger: Logger) -> None:
         raise ArgumentError(
             f"logger={logger!r}: a logger of lightning.pytorch.loggers is needed, such as CSVLogger('logs')"
         )
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         log_payload(payload_of(report), logger)
 
 

@@ -64,8 +64,7 @@ def log_to_mlflow_run(payload: Payload, client: Any, run_id: str) -> None:
 
     now = int(time.time() * 1000)
     metrics = [
-        Metric(name, value, now, payload.n_models)
-        for name, value in (payload.scalars | payload.group_scalars).items()
+        Metric(name, value, now, payload.n_models) for name, value in (payload.scalars | payload.group_scalars).items()
     ]
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.loggers.walk import PREFIX, Histogram, Table, flat, walk
+from lightning_memaudit.loggers.walk import PREFIX, Histogram, Table, flat, safe_names, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,9 +26,10 @@ _CONFIG = ("model", "digests", "data", "versions", "executor")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A PNG file as a cell of a table."""
+    """A PNG file, and what it shows."""
 
     png: bytes
+    caption: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +43,7 @@ class Payload:
         group_scalars: One number a group.
         tables: Groups of each arm, and the most memorized examples with their pictures.
         histograms: As the sections stored them.
-        figures: PNG files, by name.
-        captions: What the figures show, by the same names.
+        figures: By name.
         files: Everything as files, by relative path.
         summary: A few sentences.
         config: Digests, model, data and versions.
@@ -55,8 +55,7 @@ class Payload:
     group_scalars: dict[str, float]
     tables: dict[str, Table]
     histograms: dict[str, Histogram]
-    figures: dict[str, bytes]
-    captions: dict[str, str]
+    figures: dict[str, Picture]
     files: dict[str, bytes]
     summary: str
     config: dict[str, Any]
@@ -77,8 +76,7 @@ def payload_of(report: AuditReport) -> Payload:
         group_scalars=found.group_scalars,
         tables=tables,
         histograms=found.histograms,
-        figures={name.removesuffix(".png"): picture for name, picture in drawn.items() if name.endswith(".png")},
-        captions=dict(content.get("captions", {})),
+        figures=_figures(drawn, content.get("captions", {})),
         files=_files(report, drawn, tables),
         summary=report.summary(),
         config={name: content[name] for name in _CONFIG} | {"n_models": n_models},
@@ -97,6 +95,14 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 def _n_models(content: Mapping[str, Any]) -> int:
     known = [content["memorization"], content.get("accuracy", {}).get("arms", {}).get("baseline", {})]
     return next((int(part["n_models"]) for part in known if "n_models" in part), 0)
+
+
+def _figures(drawn: Mapping[str, bytes], captions: Mapping[str, str]) -> dict[str, Picture]:
+    known = [name.removesuffix(".png") for name in drawn if name.endswith(".png")]
+    return {
+        f"{PREFIX}/figures/{safe}": Picture(drawn[f"{name}.png"], captions.get(name))
+        for name, safe in zip(known, safe_names(known), strict=True)
+    }
 
 
 def _top(content: Mapping[str, Any]) -> Table | None:

@@ -37,7 +37,9 @@ def log_to_tensorboard(report: AuditReport, folder: str | os.PathLike[str]) -> s
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigurationError("TensorBoard is not installed; pip install 'lightning-memaudit[tensorboard]'") from error
+        raise ConfigurationError(
+            "TensorBoard is not installed; pip install 'lightning-memaudit[tensorboard]'"
+        ) from error
     payload = payload_of(report)
     with SummaryWriter(str(folder)) as writer:
         log_to_writer(payload, writer)
@@ -53,9 +55,9 @@ def log_to_writer(payload: Payload, writer: Any) -> None:
         writer.add_scalar(name, value, step)
     for name, histogram in payload.histograms.items():
         writer.add_histogram_raw(name, **_moments(histogram), global_step=step)
-    for name, png in payload.figures.items():
-        picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        writer.add_image(f"{PREFIX}/figures/{name}", picture, step, dataformats="HWC")
+    for name, picture in payload.figures.items():
+        pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"))
+        writer.add_image(name, pixels, step, dataformats="HWC")
     writer.add_text(f"{PREFIX}/summary", _as_markdown(payload.summary), step)
     writer.add_text(f"{PREFIX}/report", payload.files["report.md"].decode(), step)
     writer.add_text(f"{PREFIX}/config", _as_markdown(json.dumps(payload.config, indent=1)), step)

@@ -7,6 +7,8 @@ import io
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.loggers.csv import write_files
 from lightning_memaudit.loggers.payload import STEP, Payload, Picture, payload_of
@@ -74,16 +76,13 @@ def log_to_run(payload: Payload, run: wandb.Run) -> None:
     run.define_metric(f"{PREFIX}/*", step_metric=STEP)
     for name in payload.scalars.keys() - {STEP}:  # names win over the "*" of WandbLogger, and patterns need not
         run.define_metric(name, step_metric=STEP)
-    run.config.update({PREFIX: payload.config}, allow_val_change=True)
+    run.config.update({PREFIX: payload.config}, allow_val_change=True)  # type: ignore[no-untyped-call]
     run.log(
         {
             **payload.scalars,
             **{name: _histogram(histogram) for name, histogram in payload.histograms.items()},
             **{name: _table(table) for name, table in payload.tables.items()},
-            **{
-                f"{PREFIX}/figures/{name}": wandb.Image(_image(png), caption=payload.captions.get(name))
-                for name, png in payload.figures.items()
-            },
+            **{name: _image(picture) for name, picture in payload.figures.items()},
         }
     )
     run.summary[f"{PREFIX}/summary"] = payload.summary
@@ -102,9 +101,7 @@ def _run_id(payload: Payload) -> str:
 def _table(table: Table) -> wandb.Table:
     import wandb
 
-    rows = [
-        [wandb.Image(_image(cell.png)) if isinstance(cell, Picture) else cell for cell in row] for row in table.rows
-    ]
+    rows = [[_image(cell) if isinstance(cell, Picture) else cell for cell in row] for row in table.rows]
     return wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
 
 
@@ -114,10 +111,11 @@ def _histogram(histogram: Histogram) -> wandb.Histogram:
     stride = -(-len(histogram.counts) // _MOST_BINS)
     counts = [sum(histogram.counts[i : i + stride]) for i in range(0, len(histogram.counts), stride)]
     edges = [*histogram.edges[:-1:stride], histogram.edges[-1]]
-    return wandb.Histogram(np_histogram=(counts, edges))
+    return wandb.Histogram(np_histogram=(np.array(counts), np.array(edges)))
 
 
-def _image(png: bytes) -> Any:
+def _image(picture: Picture) -> wandb.Image:
+    import wandb
     from PIL import Image
 
-    return Image.open(io.BytesIO(png))
+    return wandb.Image(Image.open(io.BytesIO(picture.png)), caption=picture.caption)

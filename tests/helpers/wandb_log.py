@@ -1,7 +1,7 @@
 """Reads what an offline run of W&B wrote, so that tests see what would be uploaded.
 
-A run log is a header of seven bytes and then LevelDB blocks of 32768 bytes; a record is a checksum, a length, a type and
-its bytes, and long records go on in the next block.
+A run log is a header of seven bytes and then LevelDB blocks of 32768 bytes; a record is a checksum, a length, a type
+and its bytes, and long records go on in the next block.
 """
 
 from __future__ import annotations
@@ -92,7 +92,11 @@ def records(content: bytes) -> list[bytes]:
             at += left
             continue
         _, length, kind = struct.unpack_from("<IHB", content, at)
-        parts = content[at + HEADER : at + HEADER + length] if kind in (FULL, FIRST) else parts + content[at + HEADER : at + HEADER + length]
+        parts = (
+            content[at + HEADER : at + HEADER + length]
+            if kind in (FULL, FIRST)
+            else parts + content[at + HEADER : at + HEADER + length]
+        )
         if kind in (FULL, LAST):
             found.append(parts)
         at += HEADER + length
