@@ -56,7 +56,7 @@ class AuditLogger(InternalCallback):
         """Log the audit: recorders have written in ``on_fit_end``, and loggers are finalized after this."""
         if stage != "fit" or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        from lightning_memaudit.loggers.find import log_payload
+        from lightning_memaudit.loggers.find import log_report
         from lightning_memaudit.loggers.payload import payload_of
 
         if not trainer.loggers:
@@ -69,7 +69,7 @@ class AuditLogger(InternalCallback):
             return
         payload = payload_of(report)
         for logger in trainer.loggers:
-            log_payload(payload, logger)
+            log_report(payload, logger)
 
     def _find(self, trainer: Trainer) -> AuditReport:
         from lightning_memaudit.report.audit_report import AuditReport

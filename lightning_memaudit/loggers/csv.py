@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["log_to_csv", "log_to_csv_logger", "write_files"]
 
 
-def log_to_csv(report: AuditReport, folder: str | os.PathLike[str]) -> str:
+def log_to_csv(report: AuditReport | Payload, folder: str | os.PathLike[str]) -> str:
     """Write a report, its scalars, tables, scores and figures as files.
 
     Args:
-        report: The report.
+        report: The report, or its ``payload_of`` where several loggers take it.
         folder: A folder or an fsspec URL.
 
     Returns:

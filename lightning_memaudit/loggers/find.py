@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from lightning_memaudit.loggers.payload import Payload
     from lightning_memaudit.report.audit_report import AuditReport
 
-__all__ = ["log_payload", "log_report"]
+__all__ = ["log_report"]
 
 
-def log_report(report: AuditReport, logger: Logger) -> None:
+def log_report(report: AuditReport | Payload, logger: Logger) -> None:
     """Log a report with a Lightning logger, on rank zero alone; what the logger has open stays open.
 
     Args:
-        report: The report.
+        report: The report, or its ``payload_of`` where several loggers take it.
         logger: A ``WandbLogger``, ``TensorBoardLogger``, ``MLFlowLogger`` or ``CSVLogger``; any other one is given the
             scalars.
 
@@ -40,12 +40,9 @@ def log_report(report: AuditReport, logger: Logger) -> None:
         raise ArgumentError(
             f"logger={logger!r}: a logger of lightning.pytorch.loggers is needed, such as CSVLogger('logs')"
         )
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        log_payload(payload_of(report), logger)
-
-
-def log_payload(payload: Payload, logger: Logger) -> None:
-    """Give a payload to the sink of a logger."""
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return
+    payload = payload_of(report)
     if isinstance(logger, WandbLogger):
         log_to_run(payload, logger.experiment)
     elif isinstance(logger, TensorBoardLogger):

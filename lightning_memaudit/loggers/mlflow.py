@@ -21,11 +21,11 @@ _BATCH = 500
 _LONGEST_TAG = 5000
 
 
-def log_to_mlflow(report: AuditReport, *, tracking_uri: str, experiment: str) -> str:
+def log_to_mlflow(report: AuditReport | Payload, *, tracking_uri: str, experiment: str) -> str:
     """Log a report to a new run, and end it.
 
     Args:
-        report: The report.
+        report: The report, or its ``payload_of`` where several loggers take it.
         tracking_uri: A server or a database: ``"http://localhost:5000"``, ``"sqlite:///mlflow.db"``.
         experiment: Name of the experiment; made when there is none.
 

@@ -61,8 +61,10 @@ class Payload:
     config: dict[str, Any]
 
 
-def payload_of(report: AuditReport) -> Payload:
-    """Take from a report what sinks log."""
+def payload_of(report: AuditReport | Payload) -> Payload:
+    """Take from a report what sinks log; a payload stays what it is, so that several sinks can share one."""
+    if isinstance(report, Payload):
+        return report
     content, found, drawn = report.content, walk(report.content), report.figures()
     tables = dict(found.tables)
     if top := _top(content):

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["log_to_tensorboard", "log_to_writer"]
 
 
-def log_to_tensorboard(report: AuditReport, folder: str | os.PathLike[str]) -> str:
+def log_to_tensorboard(report: AuditReport | Payload, folder: str | os.PathLike[str]) -> str:
     """Write a report as event files of their own.
 
     Args:
-        report: The report.
+        report: The report, or its ``payload_of`` where several loggers take it.
         folder: The log folder of one run, below the one that TensorBoard is started with.
 
     Returns:

@@ -26,11 +26,11 @@ ARTIFACT_TYPE = "memorization-audit"
 _MOST_BINS = 512
 
 
-def log_to_wandb(report: AuditReport, *, project: str, id: str | None = None, **init: Any) -> str:  # noqa: A002
+def log_to_wandb(report: AuditReport | Payload, *, project: str, id: str | None = None, **init: Any) -> str:  # noqa: A002
     """Log a report to a run of its own, and finish it.
 
     Args:
-        report: The report.
+        report: The report, or its ``payload_of`` where several loggers take it.
         project: Project in W&B.
         id: The run; by default one for each audit, which is resumed when the audit has grown.
         **init: Further arguments of ``wandb.init``: ``entity``, ``name``, ``tags``, ``group``, ``mode``, ``dir``.

@@ -1,0 +1,15 @@
+import pytest
+
+from lightning_memaudit import AuditReport
+from lightning_memaudit.loggers.payload import Payload, payload_of
+from tests.helpers.reports import small_store
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory) -> AuditReport:
+    return AuditReport.from_store(small_store(tmp_path_factory.mktemp("audited")))
+
+
+@pytest.fixture(scope="session")
+def payload(report) -> Payload:
+    return payload_of(report)
