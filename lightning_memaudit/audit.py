@@ -16,7 +16,6 @@ from lightning_memaudit.functional.stopping import Reliable, Settled, StoppingLo
 from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
-from lightning_memaudit.report.audit_report import AuditReport
 from lightning_memaudit.training.arms import Arms, ReadyArm, checked_treatments, with_kept_weights
 from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.executors import find_executor
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
 
     from lightning_memaudit.outcomes.examples import Groups
+    from lightning_memaudit.report.audit_report import AuditReport
     from lightning_memaudit.training.executors import Executor, ExecutorName
     from lightning_memaudit.treatments import Treatment
 
@@ -294,6 +294,8 @@ class Audit:
 
     def report(self) -> AuditReport:
         """The report on what the store holds."""
+        from lightning_memaudit.report.audit_report import AuditReport
+
         return AuditReport.from_store(self.store)
 
     def estimate(self, n_models: int | None = None) -> Estimate:

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from lightning_memaudit.cli.output import say, write_report
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
 from lightning_memaudit.outcomes.store import OutcomeStore
-from lightning_memaudit.report.audit_report import FORMATS, AuditReport
+from lightning_memaudit.report.audit_report import FORMATS, AuditReport, check_output
 
 __all__ = ["main"]
 
@@ -36,13 +36,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--model-card", action="store_true", help="Print Markdown for a model card too.")
     options = parser.parse_args(arguments)
     formats = _listed(options.format)
+    check_output(formats, options.locale)
+    if options.open and "html" not in formats:
+        raise ArgumentError(f"--open shows report.html; add html to --format={options.format}")
     store = OutcomeStore(options.store)
     report = AuditReport.from_store(store, sections=None if options.sections is None else _listed(options.sections))
     folder = write_report(report, store, options.out, formats=formats, locale=options.locale)
     if options.model_card:
         say(f"\n{report.model_card()}")
     if options.open:
-        _open(folder, formats)
+        _open(folder)
     return 0 if report.content["memorization"]["status"] == "ok" else MissingDataError.exit_code
 
 
@@ -50,9 +53,7 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _open(folder: str, formats: list[str]) -> None:
+def _open(folder: str) -> None:
     page = Path(folder) / "report.html"
-    if "html" not in formats or not page.is_file():
-        raise ArgumentError(f"--open needs a report.html on this machine; add html to --format={','.join(formats)}")
-    if not webbrowser.open(page.resolve().as_uri()):
-        say(f"no browser was found; open {page} by hand")
+    if not page.is_file() or not webbrowser.open(page.resolve().as_uri()):
+        say(f"no browser could be started; open {page} by hand")

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.sections.memorization import MemorizationResult
 
-__all__ = ["FORMATS", "SECTIONS", "AuditReport"]
+__all__ = ["FORMATS", "SECTIONS", "AuditReport", "check_output"]
 
-SCHEMA = 1
+SCHEMA = 2
 SECTIONS = ("memorization", "membership", "impact", "long_tail", "dynamics")
 FORMATS = ("html", "md", "json")
 _NOT_BUILT = "this version does not compute it yet"
@@ -218,9 +218,7 @@ class AuditReport:
             ArgumentError: There is no such format or locale.
             StoreError: The folder cannot be written to.
         """
-        for name in formats:
-            if name not in FORMATS:
-                raise ArgumentError(f"formats={name!r}: there is no such format; take some of {', '.join(FORMATS)}")
+        check_output(formats, locale)
         storage = Storage(folder)
         if "json" in formats:
             storage.write("report.json", self.to_json().encode())
@@ -230,3 +228,17 @@ class AuditReport:
             storage.write("report.md", self.to_markdown(locale=locale).encode())
         if "html" in formats:
             storage.write("report.html", self.to_html(locale=locale).encode())
+
+
+def check_output(formats: Sequence[str], locale: str) -> None:
+    """Refuse what a report cannot be written in, before anything is computed or written.
+
+    Raises:
+        ArgumentError: There is no such format or locale.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise ArgumentError(f"formats={name!r}: there is no such format; take some of {', '.join(FORMATS)}")
+    if not formats:
+        raise ArgumentError(f"formats={formats!r}: name at least one of {', '.join(FORMATS)}")
+    Numbers.of(locale)

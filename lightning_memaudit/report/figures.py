@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.report.document import present
@@ -78,6 +79,7 @@ def _file(figure: Figure, name: str, kind: str) -> bytes:
     from matplotlib import rc_context
 
     file = io.BytesIO()
-    with rc_context({"svg.hashsalt": f"memaudit {name}"}):
+    with rc_context({"svg.hashsalt": f"memaudit {name}"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a page's fonts may have it
         figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return file.getvalue()

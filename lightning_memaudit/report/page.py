@@ -57,7 +57,7 @@ def render_html(content: dict[str, Any], numbers: Numbers = ENGLISH, *, locale: 
         highlight
         for section in present(content)
         if content[section.name]["status"] == "ok"
-        for highlight in section.highlights(content[section.name])
+        for highlight in section.highlights(content[section.name], numbers)
     ]
     return made.get_template("page.html.jinja").render(
         report=content,

@@ -24,7 +24,6 @@ from lightning_memaudit.sections.impact_groups import (
 )
 from lightning_memaudit.sections.impact_influence import describe_drop_by_mass, find_influence_mass
 from lightning_memaudit.sections.impact_memorization import describe_link, free_models
-from lightning_memaudit.sections.numbers import ENGLISH
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Highlight, Section
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
     from lightning_memaudit.sections.impact_groups import Partition
     from lightning_memaudit.sections.impact_influence import InfluenceMass
+    from lightning_memaudit.sections.numbers import Numbers
 
 __all__ = ["SECTION", "ImpactResult", "impact_section"]
 
@@ -265,7 +265,7 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
     ]
 
 
-def _highlights(content: Mapping[str, Any]) -> list[Highlight]:
+def _highlights(content: Mapping[str, Any], numbers: Numbers) -> list[Highlight]:
     """The group that pays most, over all arms."""
     paying = [
         (name, entry["who_pays"])
@@ -278,9 +278,9 @@ def _highlights(content: Mapping[str, Any]) -> list[Highlight]:
     ends = [pays["excess_low"], pays["excess_high"]]
     return [
         Highlight(
-            f"{ENGLISH.points(pays['excess'], within=ends)} points",
+            f"{numbers.points(pays['excess'], within=ends)} points",
             f"more is lost by {pays['grouping']} = {pays['group']} than by all, under {name}",
-            f"{100 * content['level']:.0f} % interval {ENGLISH.span(ends)}; {pays['n']} examples",
+            f"{100 * content['level']:.0f} % interval {numbers.span(ends)}; {pays['n']} examples",
         )
     ]
 

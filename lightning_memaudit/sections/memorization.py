@@ -24,7 +24,6 @@ from lightning_memaudit.functional.reliability import reliability
 from lightning_memaudit.sections.canvas import figure_of, new_axes
 from lightning_memaudit.sections.entries import plain
 from lightning_memaudit.sections.influence import describe_duplicates, describe_influence
-from lightning_memaudit.sections.numbers import ENGLISH
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Highlight, Section
 
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.functional.prevalence import Prevalence
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
+    from lightning_memaudit.sections.numbers import Numbers
 
 __all__ = [
     "MEMORIZED",
@@ -406,17 +406,17 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
     return [Drawing("memorization", caption, lambda: figure_of(_plot(content)))]
 
 
-def _highlights(content: Mapping[str, Any]) -> list[Highlight]:
+def _highlights(content: Mapping[str, Any], numbers: Numbers) -> list[Highlight]:
     spread, fit, agreement = content["prevalence"], content["fit"], content["reliability"]
     found = [
         Highlight(
-            ENGLISH.percent(spread["above"]),
+            numbers.percent(spread["above"]),
             f"memorized beyond doubt (score ≥ {spread['threshold']})",
-            f"{ENGLISH.percent(spread['naive'])} by plain count; {ENGLISH.percent(spread['undecided'])} undecided at "
+            f"{numbers.percent(spread['naive'])} by plain count; {numbers.percent(spread['undecided'])} undecided at "
             f"{content['n_models']} models",
         ),
         Highlight(
-            ENGLISH.percent(fit["in_accuracy"]),
+            numbers.percent(fit["in_accuracy"]),
             "accuracy on examples trained on",
             f"{fit['status']}: {fit['n_not_fitted']} of {content['n_examples']} wrong more often than not",
         ),
@@ -425,7 +425,7 @@ def _highlights(content: Mapping[str, Any]) -> list[Highlight]:
         more = agreement["models_for_95"]
         wanted = "" if more is None else f"; {round(more)} models would make it .95"
         found.append(
-            Highlight(ENGLISH.number(agreement["spearman_brown"]), "reliability of the scores", f"1 is best{wanted}")
+            Highlight(numbers.number(agreement["spearman_brown"]), "reliability of the scores", f"1 is best{wanted}")
         )
     return found
 

@@ -51,6 +51,7 @@ def environment(numbers: Numbers = ENGLISH, *, whole_tables: bool = False) -> En
         "p_value": numbers.p_value,
         "percent": numbers.percent,
         "points": numbers.points,
+        "sentence": lambda value: _localised(str(value), numbers),
         "shares": numbers.shares,
         "span": numbers.span,
         "text": lambda value: text.escaped_text(_localised(str(value), numbers)),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.sections.numbers import Numbers
 
 __all__ = ["Drawing", "Highlight", "Result", "Section", "find_section", "find_sections"]
 
@@ -56,7 +57,11 @@ class Highlight:
     detail: str = ""
 
 
-def _nothing(_: Content) -> list[Any]:
+def _no_drawings(_: Content) -> list[Drawing]:
+    return []
+
+
+def _no_highlights(_: Content, __: Numbers) -> list[Highlight]:
     return []
 
 
@@ -79,8 +84,8 @@ class Section:
     name: str
     order: int
     compute: Callable[[OutcomeStore], Result]
-    drawings: Callable[[Content], list[Drawing]] = field(default=_nothing)
-    highlights: Callable[[Content], list[Highlight]] = field(default=_nothing)
+    drawings: Callable[[Content], list[Drawing]] = field(default=_no_drawings)
+    highlights: Callable[[Content, Numbers], list[Highlight]] = field(default=_no_highlights)
 
 
 @cache

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,7 +94,36 @@ def test_report(memaudit, store, tmp_path):
         content = json.loads((folder / "report.json").read_text())
         assert content["memorization"]["n_models"] == 6
         assert (folder / "report.md").is_file()
+        assert (folder / "report.html").is_file()
         assert list((folder / "figures").iterdir())
+
+
+def test_report_of_some_sections_in_some_formats(memaudit, store):
+    result = memaudit(
+        "report", str(store), "--out", "some", "--format", "html", "--sections", "memorization", "--locale", "de",
+        "--model-card",
+    )  # fmt: skip
+    assert result.code == 0
+    assert [path.name for path in Path("some").iterdir()] == ["report.html"]
+    assert "## Memorization and privacy" in result.out
+    page = Path("some/report.html").read_text()
+    assert 'data-decimal=","' in page
+    assert "data:image/png" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--format", "pdf"), "formats='pdf': there is no such format; take some of html, md, json"),
+        (("--sections", "impct"), "sections='impct': there is no such section"),
+        (("--locale", "klingon"), "locale='klingon' is not known"),
+        (("--open", "--format", "json"), "--open shows report.html; add html to --format=json"),
+    ],
+)
+def test_report_refuses_what_it_does_not_know(memaudit, store, arguments, says):
+    result = memaudit("report", str(store), *arguments)
+    assert result.code == 2
+    assert says in result.err
 
 
 def test_export_csv(memaudit, store, tmp_path):

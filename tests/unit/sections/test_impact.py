@@ -122,7 +122,7 @@ def test_a_group_that_pays_is_named_with_its_numbers(tmp_path) -> None:
     assert (pays["decided"], pays["grouping"], pays["group"]) == (True, "race", "b")
     assert pays["excess"] == pytest.approx(0.5 - 25 / 200)
     assert pays["stands_corrected"]
-    assert "race = b pays most: accuracy drop +50.0 points against +12.5 overall" in pays["sentence"]
+    assert "race = b pays most: accuracy drop +50 points against +12.5 overall" in pays["sentence"]
     assert "50 examples, 6 pairs of models" in pays["sentence"]
     assert arm["record"]["status"] == "unavailable"
 
@@ -131,7 +131,7 @@ def test_who_pays_cannot_be_said_of_small_groups(filled) -> None:
     pays = arm_of(filled)["who_pays"]
     assert not pays["decided"]
     assert pays["factor_needed"] > 1
-    assert "race = b: accuracy drop +37.5 points" in pays["sentence"]
+    assert "race = b: accuracy drop +38 points" in pays["sentence"]
     assert "4 examples, 2 pairs of models" in pays["sentence"]
 
 

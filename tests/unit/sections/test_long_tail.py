@@ -46,7 +46,8 @@ def test_the_prediction_is_that_of_the_function_and_the_measurement_that_of_the_
     assert entry["total"]["measured"] == pytest.approx(drop)
     assert sum(row["measured"] for row in entry["parts"]) == pytest.approx(drop)
     assert sum(row["predicted"] for row in entry["parts"]) == pytest.approx(found.rare + found.rest)
-    assert entry["sentence"].startswith(f"prune-0.9: predicted {100 * found.total:+.1f} points [")
+    assert entry["sentence"].startswith(f"prune-0.9: predicted {100 * found.total:+.0f} points (")
+    assert entry["sentence"].startswith(entry["comparison"])
     assert "from subpopulations seen 5 times or less" in entry["sentence"]
     assert entry["shift"] is None
 
@@ -157,7 +158,7 @@ def test_the_report_shows_it(tmp_path) -> None:
     assert "Subpopulations are 25 groups of `kind` over 108 training examples" in markdown
     assert entry["sentence"].split(":")[0] + ": predicted" in markdown
     assert {"rank_frequency.png", "rank_frequency.svg", "predicted_costs.png"} <= set(report.content["figures"])
-    assert entry["sentence"] in report.summary()
+    assert entry["comparison"] in report.summary()
     frame = report.long_tail.to_frame()
     assert list(frame["part"]) == ["all", "head", "torso", "tail"]
     assert report.long_tail.plot().get_xlabel() == "rank of 25 subpopulations (kind)"

@@ -1,0 +1,81 @@
+"""How long a report of a large audit takes, and how large it is: 50 000 examples, 400 models, 100 groups.
+
+python benchmarks/report_size.py           # about two minutes
+python benchmarks/report_size.py --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lightning_memaudit import AuditReport, OutcomeStore, SubsetPlan
+from lightning_memaudit.data.groups import grouping
+from lightning_memaudit.outcomes.examples import Examples, label_digest
+from lightning_memaudit.outcomes.manifest import Identity, Manifest
+from lightning_memaudit.outcomes.scoring import SplitScores
+from lightning_memaudit.outcomes.shard import Shard
+
+CLASSES, GROUPS, TREATED = 100, 100, 10
+
+
+def scores(right: np.ndarray, labels: np.ndarray) -> SplitScores:
+    return SplitScores(
+        right,
+        np.where(right, 2.0, -1.0).astype(np.float32),
+        np.where(right, 0.1, 2.0).astype(np.float32),
+        np.where(right, labels, (labels + 1) % CLASSES).astype(np.int32),
+        np.full(len(labels), 0.9, dtype=np.float32),
+    )
+
+
+def fill(folder: Path, *, n_train: int, n_test: int, n_models: int) -> OutcomeStore:
+    rng = np.random.default_rng(0)
+    plan = SubsetPlan(n_train, seed=0)
+    labels = {"train": rng.integers(0, CLASSES, n_train), "test": rng.integers(0, CLASSES, n_test)}
+    hard = {split: rng.beta(0.3, 3, len(y)) for split, y in labels.items()}
+    data = {split: {"n_examples": len(y), "labels": label_digest(y), "inputs": "x"} for split, y in labels.items()}
+    store = OutcomeStore(folder)
+    store.open(Manifest(Identity(plan.to_dict(), data, {"class": "Net"}, {}, {"score_fn": "f"}), tuple(labels)))
+    for split, y in labels.items():
+        names = [f"group {i:03d}" for i in rng.integers(0, GROUPS, len(y))]
+        previews = rng.integers(0, 255, (len(y), 32, 32, 3), dtype=np.uint8)
+        groups = {"region": grouping(names, name="region", n_examples=len(y))}
+        store.write_examples(split, Examples(len(y), y, groups, previews=previews))
+    for k in range(n_models):
+        base = {split: rng.random(len(y)) > hard[split] for split, y in labels.items()}
+        base["train"] |= plan.mask(k)
+        arms = {"baseline": base}
+        if k < TREATED:
+            arms["prune-0.9"] = {split: right & (rng.random(len(right)) > 0.05) for split, right in base.items()}
+        for arm, outcomes in arms.items():
+            by_split = {split: scores(right, labels[split]) for split, right in outcomes.items()}
+            store.write(Shard.of_model(plan, k, by_split, wall_seconds=1.0), treatment=arm)
+    return store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    size = {"n_train": 5000, "n_test": 1000, "n_models": 40} if quick else {}
+    with tempfile.TemporaryDirectory() as folder:
+        store = fill(Path(folder) / "store", **({"n_train": 50_000, "n_test": 10_000, "n_models": 400} | size))
+        started = time.perf_counter()
+        report = AuditReport.from_store(store)
+        computed = time.perf_counter()
+        report.save(Path(folder) / "html", formats=["html"])
+        written = time.perf_counter()
+        report.save(Path(folder) / "all")
+        saved = time.perf_counter()
+        megabytes = (Path(folder) / "html" / "report.html").stat().st_size / 1e6
+    print(f"sections {computed - started:.1f} s; report.html {megabytes:.2f} MB (goal 5) in {written - computed:.1f} s "
+          f"(goal 20); all files {saved - written:.1f} s")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
