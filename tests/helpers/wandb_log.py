@@ -39,12 +39,14 @@ class RunLog:
         return [row[key] for row in self.history if key in row][-1]
 
     def table(self, key: str) -> dict[str, Any]:
-        """The JSON file of a table: ``columns`` and ``data``."""
-        return json.loads((self.folder / "files" / self.last(key)["path"]).read_text())
+        """The JSON file of a table, ``columns`` and ``data``, from the artifact that W&B shows it from."""
+        owner, _, path = self.last(key)["artifact_path"].removeprefix("wandb-client-artifact://").partition("/")
+        return json.loads(self.files(owner)[path].read_bytes())
 
-    def artifact(self, kind: str) -> Any:
-        (found,) = [artifact for artifact in self.artifacts if artifact.type == kind]
-        return found
+    def files(self, client_id: str) -> dict[str, Path]:
+        """The files of an artifact."""
+        (artifact,) = [artifact for artifact in self.artifacts if artifact.client_id == client_id]
+        return {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
 
 
 def read_run(path: Path) -> RunLog:

@@ -23,7 +23,7 @@ def test_csv_logger_goes_on_with_its_own_metrics(payload, tmp_path) -> None:
     log_report(payload, logger)
     logger.log_metrics({"loss": 0.25}, step=4)
     logger.finalize("success")
-    rows = list(csv.DictReader((tmp_path / "run/version_0/metrics.csv").open(newline="")))
+    rows = list(csv.DictReader((tmp_path / "run/version_0/metrics.csv").read_text().splitlines()))
     assert [row["loss"] for row in rows] == ["0.5", "", "", "0.25"]
     for row in rows[1:3]:
         assert {name: float(value) for name, value in row.items() if name in payload.scalars} == payload.scalars

@@ -30,7 +30,7 @@ def test_numbers_are_those_of_the_report(report, payload) -> None:
 def test_groups_keep_their_names_in_tables(payload) -> None:
     table = payload.tables["memaudit/impact/arms/prune-0_9/by_group"]
     cells = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    assert [cell["group"] for cell in cells if cell["grouping"] == "kind"] == list(HOSTILE)
+    assert {cell["group"] for cell in cells if cell["grouping"] == "kind"} == set(HOSTILE)
     assert {"drop", "low", "high", "excess", "verdict"} <= set(table.columns)
     assert len([name for name in payload.group_scalars if "/prune-0_9/by_group/kind/" in name]) == 2 * len(HOSTILE)
 
@@ -43,24 +43,31 @@ def test_the_most_memorized_examples_have_pictures(report, payload) -> None:
     assert rows[0]["groups/kind"] in HOSTILE
 
 
+@pytest.fixture
+def lean(report) -> dict:
+    """The content of a report that has few figures to draw, and texts for pictures."""
+    content = json.loads(report.to_json())
+    content |= {name: {"status": "unavailable", "reason": "left out"} for name in ("impact", "long_tail", "accuracy")}
+    preview = {"kind": "text", "text": "<b>x"}
+    content["gallery"] |= {"kind": "text", "train": dict.fromkeys(content["gallery"]["train"], preview)}
+    return content
+
+
 @pytest.mark.parametrize(
     ("preview", "shown"),
     [({"kind": "text", "text": "<b>x"}, "<b>x"), ({"kind": "row", "values": [1.5, 2.0]}, "[1.5, 2.0]")],
 )
-def test_texts_and_rows_are_shown_as_they_are(report, preview, shown) -> None:
-    content = json.loads(report.to_json())
-    content["gallery"] |= {"kind": preview["kind"], "train": dict.fromkeys(content["gallery"]["train"], preview)}
-    table = payload_of(AuditReport(content)).tables["memaudit/top"]
+def test_texts_and_rows_are_shown_as_they_are(lean, preview, shown) -> None:
+    lean["gallery"] |= {"kind": preview["kind"], "train": dict.fromkeys(lean["gallery"]["train"], preview)}
+    table = payload_of(AuditReport(lean)).tables["memaudit/top"]
     assert {row[table.columns.index("example")] for row in table.rows} == {shown}
 
 
-def test_no_more_pictures_than_wandb_takes_and_none_where_there_are_none(report) -> None:
-    content = json.loads(report.to_json())
-    content["gallery"] |= {"kind": "text", "items": content["gallery"]["items"] * 10}
-    content["gallery"]["train"] = dict.fromkeys(content["gallery"]["train"], {"kind": "text", "text": "a"})
-    assert len(payload_of(AuditReport(content)).tables["memaudit/top"].rows) == 108
-    content["gallery"] = {"status": "unavailable", "reason": "left out"}
-    table = payload_of(AuditReport(content)).tables["memaudit/top"]
+def test_no_more_pictures_than_wandb_takes_and_none_where_there_are_none(lean) -> None:
+    lean["gallery"]["items"] *= 10
+    assert len(payload_of(AuditReport(lean)).tables["memaudit/top"].rows) == 108
+    lean["gallery"] = {"status": "unavailable", "reason": "left out"}
+    table = payload_of(AuditReport(lean)).tables["memaudit/top"]
     assert {row[table.columns.index("example")] for row in table.rows} == {None}
 
 
@@ -79,7 +86,7 @@ def test_files_hold_everything(report, payload) -> None:
     assert payload.name == "memaudit-{data:.8}-{plan}".format(**report.content["digests"])
 
 
-def test_a_report_that_was_read_from_its_file_has_all_but_the_scores(report, payload) -> None:
-    read = payload_of(AuditReport(json.loads(report.to_json())))
-    assert set(payload.files) - set(read.files) == {"memorization.csv"}
-    assert read.scalars == payload.scalars
+def test_a_report_that_was_read_from_its_file_has_all_but_the_scores(lean, payload) -> None:
+    read = payload_of(AuditReport(lean))
+    assert "memorization.csv" not in read.files
+    assert {name for name in payload.scalars if "/memorization/" in name} <= read.scalars.keys() <= set(payload.scalars)
