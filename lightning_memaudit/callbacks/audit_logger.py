@@ -11,6 +11,7 @@ from lightning_memaudit.outcomes.store import OutcomeStore
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -28,9 +29,11 @@ class AuditLogger(InternalCallback):
     Args:
         store: An ``OutcomeStore``, a folder, or an fsspec URL.
         report: A report, in place of a store.
+        sections: Sections of the report that is made of a store; None takes all. Leaving ``"gallery"`` out keeps
+            training examples themselves out of the loggers.
 
     Raises:
-        ArgumentError: Both are given.
+        ArgumentError: A report is given together with what it would be made of.
 
     Example:
         ::
@@ -45,12 +48,17 @@ class AuditLogger(InternalCallback):
     """
 
     def __init__(
-        self, store: OutcomeStore | str | os.PathLike[str] | None = None, report: AuditReport | None = None
+        self,
+        store: OutcomeStore | str | os.PathLike[str] | None = None,
+        report: AuditReport | None = None,
+        *,
+        sections: Sequence[str] | None = None,
     ) -> None:
-        if store is not None and report is not None:
-            raise ArgumentError("store and report are given, and one of them is what is logged; leave the other out")
+        if report is not None and not (store is None and sections is None):
+            raise ArgumentError("report: it is logged as it is, so leave store and sections out")
         self.store = store if isinstance(store, OutcomeStore | None) else OutcomeStore(store)
         self.report = report
+        self.sections = sections
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Log the audit: recorders have written in ``on_fit_end``, and loggers are finalized after this."""
@@ -79,7 +87,7 @@ class AuditLogger(InternalCallback):
             if isinstance(report := getattr(source, "report", None), AuditReport):
                 return report
             if isinstance(store := getattr(source, "store", None), OutcomeStore):
-                return AuditReport.from_store(store)
+                return AuditReport.from_store(store, sections=self.sections)
         raise MissingDataError(
             "it has neither a store nor a report, and no other callback of the Trainer has one; pass "
             "AuditLogger(store=...) or add an OutcomeRecorder"

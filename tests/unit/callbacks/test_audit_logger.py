@@ -50,8 +50,10 @@ class TestInAFit:
 
     def test_every_logger_is_served_from_a_store_of_ones_own(self, tmp_path, store) -> None:
         loggers = [CSVLogger(tmp_path, name="a", version=0), TensorBoardLogger(tmp_path, name="b", version=0)]
-        fit(tmp_path, AuditLogger(store=store.url), logger=loggers)
-        assert (tmp_path / "a/version_0/memaudit/report.html").exists()
+        fit(tmp_path, AuditLogger(store.url, sections=["memorization", "impact"]), logger=loggers)
+        content = json.loads((tmp_path / "a/version_0/memaudit/report.json").read_text())
+        assert content["gallery"] == {"status": "unavailable", "reason": "it was left out of this report"}
+        assert content["impact"]["status"] == "ok"
         events = EventAccumulator(str(tmp_path / "b/version_0")).Reload()
         assert [event.value for event in events.Scalars("memaudit/n_models")] == [4]
 
@@ -85,9 +87,10 @@ class TestInAFit:
         assert not list(tmp_path.rglob("memaudit"))
 
 
-def test_both_is_one_too_many(store) -> None:
-    with pytest.raises(ArgumentError, match="store and report are given"):
-        AuditLogger(store, AuditReport({}))
+@pytest.mark.parametrize("other", [{"store": "audits"}, {"sections": ["impact"]}])
+def test_a_report_is_logged_as_it_is(other) -> None:
+    with pytest.raises(ArgumentError, match="report: it is logged as it is, so leave store and sections out"):
+        AuditLogger(report=AuditReport({}), **other)
 
 
 @pytest.mark.slow
