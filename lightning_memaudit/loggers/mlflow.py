@@ -26,7 +26,7 @@ def log_to_mlflow(report: AuditReport | Payload, *, tracking_uri: str, experimen
 
     Args:
         report: The report, or its ``payload_of`` where several loggers take it.
-        tracking_uri: A server or a database: ``"http://localhost:5000"``, ``"sqlite:///mlflow.db"``.
+        tracking_uri: A server, ``"http://localhost:5000"``, or a database, ``"sqlite:///mlflow.db"``.
         experiment: Name of the experiment; made when there is none.
 
     Returns:
@@ -48,7 +48,8 @@ def log_to_mlflow(report: AuditReport | Payload, *, tracking_uri: str, experimen
         run_id = str(client.create_run(experiment_id, run_name=payload.name).info.run_id)
     except MlflowException as error:
         raise ConfigurationError(
-            f"tracking_uri={tracking_uri!r}, experiment={experiment!r}: MLflow refused the run ({error})"
+            f"tracking_uri={tracking_uri!r}, experiment={experiment!r}: MLflow refused the run ({error}); a server "
+            "needs to be up, and a database such as sqlite:///mlflow.db needs pip install mlflow"
         ) from error
     log_to_mlflow_run(payload, client, run_id)
     client.set_terminated(run_id)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,16 @@ class RunLog:
         return {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
 
 
-def read_run(path: Path) -> RunLog:
+def read_run(path: Path, patience: float = 60.0) -> RunLog:
+    """Read the log of a finished run; the process that writes it may be a moment behind ``finish()``."""
+    end = time.monotonic() + patience
+    while not (log := _read(path)).exited and time.monotonic() < end:
+        time.sleep(0.1)
+    assert log.exited, f"{path} has no end after {patience} seconds"
+    return log
+
+
+def _read(path: Path) -> RunLog:
     log = RunLog(folder=path.parent)
     for content in records(path.read_bytes()):
         record = Record()
@@ -86,20 +97,18 @@ def items(entries: Any) -> dict[str, Any]:
     return found
 
 
-def records(content: bytes) -> list[bytes]:
-    assert content[:4] == b":W&B"
-    found, parts, at = [], b"", HEADER
+def records(content: bytes) -> Iterator[bytes]:
+    """The whole records of a log, which may still be growing."""
+    parts, at = b"", HEADER
     while at + HEADER <= len(content):
         if (left := BLOCK - at % BLOCK) < HEADER:
             at += left
             continue
         _, length, kind = struct.unpack_from("<IHB", content, at)
-        parts = (
-            content[at + HEADER : at + HEADER + length]
-            if kind in (FULL, FIRST)
-            else parts + content[at + HEADER : at + HEADER + length]
-        )
+        at += HEADER
+        if at + length > len(content):
+            return
+        parts = (b"" if kind in (FULL, FIRST) else parts) + content[at : at + length]
         if kind in (FULL, LAST):
-            found.append(parts)
-        at += HEADER + length
-    return found
+            yield parts
+        at += length

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_memaudit import AuditReport
 from lightning_memaudit.loggers.payload import Picture, payload_of
-from tests.helpers.reports import HOSTILE
+from tests.helpers.reports import HOSTILE, small_store
 
 PNG = b"\x89PNG"
 
@@ -84,6 +84,14 @@ def test_files_hold_everything(report, payload) -> None:
     )
     assert payload.config["digests"] == report.content["digests"]
     assert payload.name == "memaudit-{data:.8}-{plan}".format(**report.content["digests"])
+
+
+def test_one_model_is_enough_for_what_one_model_can_say(tmp_path) -> None:
+    report = AuditReport.from_store(small_store(tmp_path, n_models=1), sections=["memorization", "accuracy"])
+    payload = payload_of(report)
+    assert report.content["memorization"]["status"] == "unavailable"
+    assert payload.scalars["memaudit/n_models"] == payload.n_models == 1
+    assert "memaudit/accuracy/arms/baseline/overall/accuracy" in payload.scalars
 
 
 def test_a_report_that_was_read_from_its_file_has_all_but_the_scores(lean, payload) -> None:
