@@ -103,9 +103,13 @@ def main() -> None:
     theory = long_tail["theory"]
     known = long_tail["subpopulations"]
     print(f"\n{known['n']} subpopulations, {known['n_singletons']} of them seen once")
-    print(f"missing mass {100 * theory['missing_mass']['estimate']:.1f} %")
-    if theory["no_singleton"]["status"] == "ok":
-        print(f"lost if no singleton were memorized: {100 * theory['no_singleton']['cost']:.1f} points")
+    missing, lost = theory["missing_mass"], theory["no_singleton"]
+    print(f"missing mass {100 * missing['estimate']:.1f} % ({100 * missing['low']:.1f} to {100 * missing['high']:.1f})")
+    if lost["status"] == "ok":
+        print(
+            f"lost if no singleton were memorized: {100 * lost['cost']:.1f} points "
+            f"({100 * lost['low']:.1f} to {100 * lost['high']:.1f})"
+        )
     for entry in long_tail["costs"].values():
         print(entry["sentence"] if entry["status"] == "ok" else entry["reason"])
 

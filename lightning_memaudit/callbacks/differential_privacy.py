@@ -104,11 +104,17 @@ class DifferentialPrivacy(Callback):
         if loss_reduction not in ("mean", "sum"):
             raise ArgumentError(f"loss_reduction={loss_reduction!r}: pass 'mean' or 'sum'")
         self.target_epsilon = _positive(target_epsilon, "target_epsilon")
-        for name, value in (("target_delta", target_delta), ("max_grad_norm", max_grad_norm)):
-            if value is None:
-                raise ArgumentError(f"{name}=None: it must be a positive number")
-        self.target_delta: float = _positive(target_delta, "target_delta", most=1.0)
-        self.noise_multiplier = 0.0 if noise_multiplier == 0 else _positive(noise_multiplier, "noise_multiplier")
+        if max_grad_norm is None:
+            raise ArgumentError("max_grad_norm=None: it must be a positive number")
+        if not (_is_number(target_delta) and 0 < target_delta < 1):
+            raise ArgumentError(
+                f"target_delta={target_delta!r}: a number above 0 and well below 1 over the number of examples is "
+                "needed, such as 1e-5"
+            )
+        self.target_delta = float(target_delta)
+        if noise_multiplier is not None and not (_is_number(noise_multiplier) and 0 <= noise_multiplier < math.inf):
+            raise ArgumentError(f"noise_multiplier={noise_multiplier!r}: it must be a number of at least 0")
+        self.noise_multiplier = None if noise_multiplier is None else float(noise_multiplier)
         self.max_grad_norm: float = _positive(max_grad_norm, "max_grad_norm")
         self.grad_sample_mode: GradSampleMode = grad_sample_mode
         self.max_physical_batch_size = _count(max_physical_batch_size, "max_physical_batch_size")

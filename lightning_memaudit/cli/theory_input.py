@@ -25,7 +25,7 @@ _PRIORS = "zipf:EXPONENT, uniform, two-level:N_HEAVY:MASS, dirichlet:ALPHA or fi
 _MOST_COUNT = 10**10
 
 
-def number(option: str, text: str) -> float:
+def number(option: str, text: str, such_as: str = "a finite number is needed, such as 0.5") -> float:
     """A finite number.
 
     Raises:
@@ -40,7 +40,7 @@ def number(option: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ConfigurationError(f"{option} {text}: a finite number is needed, such as 0.5")
+        raise ConfigurationError(f"{option} {text or repr(text)}: {such_as}")
     return value
 
 
@@ -54,9 +54,13 @@ def whole(option: str, text: str) -> int:
         >>> whole("--n-points", "1e6")
         1000000
     """
-    value = number(option, text)
+    such_as = "a whole number is needed, such as 1000 or 1e6"
+    try:
+        return int(text)
+    except ValueError:
+        value = number(option, text, such_as)
     if value != math.floor(value):
-        raise ConfigurationError(f"{option} {text}: a whole number is needed")
+        raise ConfigurationError(f"{option} {text}: {such_as}")
     return int(value)
 
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from lightning_memaudit.data.groups_clusters import Clusters, by_cluster
 from lightning_memaudit.data.groups_derived import TRAIN, DerivedGrouping, Frequency, Intersection, by_memorization
-from lightning_memaudit.data.groups_values import LABEL, MISSING, Columns, Grouping, column_of, grouping, groupings
+from lightning_memaudit.data.groups_values import (
+    LABEL,
+    MISSING,
+    Columns,
+    Grouping,
+    column_of,
+    grouping,
+    groupings,
+    length_of,
+)
 from lightning_memaudit.exceptions import ArgumentError
 
 __all__ = [
@@ -115,6 +124,13 @@ def _values(value: Any, name: str, split: str, columns: Columns, groups: Groups)
         raise ArgumentError(
             f"groups[{name!r}]='label'{part}: no labels were found in split {split!r}; name a column, or pass an array "
             "per split: {'train': [...], ...}"
+        )
+    length = length_of(columns.dataset, value)
+    if length is not None:
+        raise ArgumentError(
+            f"groups[{name!r}]={value!r}{part}: that attribute of the data set of split {split!r} has {length} values "
+            f"for {columns.n_examples} examples; give it one an example, or pass an array per split: "
+            "{'train': [...], ...}"
         )
     raise ArgumentError(
         f"groups[{name!r}]={value!r}{part}: split {split!r} has no such key in its samples and no such attribute or "

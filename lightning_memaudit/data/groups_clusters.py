@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from lightning_memaudit.data.groups_values import LABEL, Grouping
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.functional.checks import as_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
@@ -151,7 +153,11 @@ def by_cluster(
         >>> found.names
         ('cat/0', 'cat/1', 'cat/2')
     """
-    arrays = {str(split): np.asarray(values, dtype=np.float64) for split, values in dict(embeddings).items()}
+    if not isinstance(embeddings, Mapping):
+        raise ArgumentError(
+            f"embeddings is a {type(embeddings).__name__}: a mapping is needed, {{'train': numbers [n, d], ...}}"
+        )
+    arrays = {str(split): as_array(values, name=f"embeddings[{split!r}]") for split, values in embeddings.items()}
     if _TRAIN not in arrays:
         raise ArgumentError(f"embeddings: split 'train' is needed, and there is {', '.join(arrays) or 'none'}")
     for split, values in arrays.items():
@@ -165,8 +171,10 @@ def by_cluster(
             raise ArgumentError(
                 f"embeddings[{split!r}]: row {row} is not finite; embed with a module that has not diverged"
             )
+    if not isinstance(candidates, Iterable):
+        raise ArgumentError(f"candidates={candidates!r}: numbers of clusters are needed, such as (2, 3, 4)")
     tried = tuple(sorted({_whole(k, "candidates", 2) for k in candidates}))
-    if not 0 < min_stability <= 1:
+    if isinstance(min_stability, bool) or not isinstance(min_stability, int | float) or not 0 < min_stability <= 1:
         raise ArgumentError(f"min_stability={min_stability!r}: a number in (0, 1] is needed")
     return Clusters(
         arrays, within, tried, float(min_stability), _whole(n_repeats, "n_repeats", 1), _whole(seed, "seed", 0)
@@ -195,12 +203,15 @@ def _k_means(rows: FloatArray, k: int, seed: int) -> FloatArray:
     distinct = np.unique(rows, axis=0)
     if len(distinct) <= k:
         return distinct
-    centres: FloatArray = KMeans(k, n_init=4, random_state=seed).fit(rows).cluster_centers_
-    return centres
+    middle = rows.mean(axis=0)
+    centres: FloatArray = KMeans(k, n_init=4, random_state=seed).fit(rows - middle).cluster_centers_
+    return np.asarray(centres + middle)
 
 
 def _nearest(rows: FloatArray, centres: FloatArray) -> IntArray:
-    distances = (rows**2).sum(axis=1)[:, None] - 2 * rows @ centres.T + (centres**2).sum(axis=1)
+    middle = centres.mean(axis=0)  # squares of numbers far from 0 would leave nothing of the distances
+    rows, centres = rows - middle, centres - middle
+    distances = (centres**2).sum(axis=1) - 2 * rows @ centres.T
     return np.asarray(distances.argmin(axis=1), dtype=np.int64)
 
 

@@ -132,6 +132,21 @@ def column_of(dataset: Any, name: str) -> Any:
     return None
 
 
+def length_of(dataset: Any, name: str) -> int | None:
+    """How many values an attribute has that is no column for having too many or too few of them.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> data = TensorDataset(torch.zeros(3, 1)); data.race = ["x", "y"]
+        >>> length_of(data, "race")
+        2
+    """
+    value = getattr(dataset, name, None)
+    if value is None or not _is_table(value):
+        return None
+    return len(value)
+
+
 def _own_column(dataset: Any, name: str) -> Any:
     candidates = [getattr(dataset, name, None)]
     if name in (getattr(dataset, "column_names", None) or ()):
@@ -144,9 +159,13 @@ def _own_column(dataset: Any, name: str) -> Any:
 
 
 def _is_column(value: Any, n_examples: int) -> bool:
+    return _is_table(value) and len(value) == n_examples
+
+
+def _is_table(value: Any) -> bool:
     if isinstance(value, str | bytes | Mapping | set) or callable(value) or not hasattr(value, "__len__"):
         return False
-    return getattr(value, "ndim", 1) > 0 and len(value) == n_examples
+    return bool(getattr(value, "ndim", 1) > 0)
 
 
 def _items(values: Any, *, name: str, n_examples: int, split: str | None) -> list[Any]:

@@ -44,7 +44,7 @@ class GoodTuring:
         points: Φ_ℓ, how many points were seen ℓ times, int64[L].
         next_points: Φ_{ℓ+1}, int64[L].
         method: Interval of each, ``"bootstrap"``, ``"conditional"`` or ``"none"``.
-        note: Why an entry is NaN, or an empty text.
+        note: Why an entry is NaN, or 0 for want of data, or an empty text.
     """
 
     ell: IntArray
@@ -159,7 +159,7 @@ def good_turing(
     low = np.where(known, np.where(few, exact_low, low), np.nan)
     high = np.where(known, np.minimum(np.where(few, exact_high, high), 1.0), np.nan)
     method = np.where(known, np.where(few, "conditional", "bootstrap"), "none")
-    note = table.note(ells, estimates, smoothing)
+    note = table.note(ells, estimates, smoothing) or _of_zeros(ells, estimates)
     return GoodTuring(ells, estimates, low, high, points, following, tuple(method.tolist()), note)
 
 
@@ -263,6 +263,15 @@ class _Table:
             for kept in [(self.levels > 0) & (row > 0)]
         ]
         return np.where(ells == 0, ratio, np.reshape(smooth, ratio.shape))
+
+
+def _of_zeros(ells: IntArray, estimates: FloatArray) -> str:
+    zero = ells[estimates == 0]
+    if not zero.size:
+        return ""
+    return (
+        f"good_turing: tau at ell = {zero[0]} is 0 only since no point was seen {zero[0] + 1} times; read its interval."
+    )
 
 
 def _look_up(levels: IntArray, phi: IntArray, ells: IntArray) -> IntArray:

@@ -14,6 +14,7 @@ from lightning_memaudit.functional.ranges import as_number
 
 __all__ = ["DirichletPrior", "Prior", "dirichlet", "from_frequencies", "two_level", "uniform", "zipf"]
 
+_MOST_POINTS = 10**18
 _EXACT_POINTS = 2**18
 _HEAD = 2**17
 
@@ -68,7 +69,7 @@ def zipf(n_points: int, exponent: float = 1.0) -> Prior:
         >>> zipf(3).frequencies
         array([0.54545455, 0.27272727, 0.18181818])
     """
-    points = as_positive_int(n_points, name="n_points")
+    points = _points(n_points)
     power = as_number(exponent, name="exponent")
     if math.isinf(power):
         raise ArgumentError(f"exponent must be finite, got {exponent!r}; pass for instance 1.0.")
@@ -98,7 +99,7 @@ def uniform(n_points: int) -> Prior:
         >>> uniform(4).frequencies
         array([0.25])
     """
-    points = as_positive_int(n_points, name="n_points")
+    points = _points(n_points)
     return Prior(np.array([1 / points]), np.array([float(points)]), points)
 
 
@@ -180,11 +181,18 @@ def dirichlet(n_points: int, concentration: float) -> DirichletPrior:
         >>> dirichlet(50, 0.3)
         DirichletPrior(n_points=50, concentration=0.3)
     """
-    points = as_positive_int(n_points, name="n_points")
+    points = _points(n_points)
     level = as_number(concentration, name="concentration")
     if level == 0 or math.isinf(level):
         raise ArgumentError(f"concentration must be above 0 and finite, got {concentration!r}; pass for instance 0.3.")
     return DirichletPrior(points, level)
+
+
+def _points(n_points: int) -> int:
+    points = as_positive_int(n_points, name="n_points")
+    if points > _MOST_POINTS:
+        raise ArgumentError(f"n_points must be at most {_MOST_POINTS:.0e}, got {points}; pass a smaller number.")
+    return points
 
 
 def _blocks(points: int) -> tuple[FloatArray, FloatArray]:

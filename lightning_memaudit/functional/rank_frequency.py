@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TailFit", "TailVerdict", "fit_tail", "rank_frequency"]
 
-TailVerdict = Literal["power law", "log-normal", "undecided", "too few"]
+TailVerdict = Literal["power law", "log-normal", "undecided", "neither", "too few"]
 _LEAST_ATOMS, _LEAST_VALUES = 10, 3
 _STEEPEST = 12.0  # exponents beyond it tell nothing apart
+_REJECTED_BELOW = 0.1  # goodness of fit, the rule of Clauset, Shalizi and Newman (2009), section 4
+_MOST_DRAWN, _LEAST_REPLICATES = 200_000, 20
+_TABLE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ class TailFit:
     """A power law and a log-normal, both cut off below ``xmin``, fitted to the counts of atoms.
 
     Attributes:
-        verdict: Which of them describes the tail, ``"undecided"``, or ``"too few"`` atoms to fit anything.
+        verdict: Which of them is nearer to the tail, ``"undecided"``, ``"neither"`` where the power law is at the end
+            of its range or both are rejected, or ``"too few"`` atoms to fit anything.
         n_atoms: Atoms that were seen.
         xmin: Smallest count of the tail.
         n_tail: Atoms in the tail.
@@ -36,6 +40,10 @@ class TailFit:
         high: Upper end.
         rank_exponent: s of frequency ∝ rank^−s, which is 1 / (α − 1): 1 is Zipf's law.
         distance: Kolmogorov–Smirnov distance of the power law.
+        fit_p: Share of samples of the fitted power law, each fitted again from the same ``xmin``, that are farther from
+            it; below .1 the power law is rejected. It speaks of the power law alone.
+        log_normal_distance: Kolmogorov–Smirnov distance of the log-normal.
+        log_normal_p: Its p-value were both parameters known: too large, so that a small one rejects it all the same.
         mu: Of the log-normal.
         sigma: Of the log-normal.
         ratio: Log-likelihood ratio per atom, power law less log-normal; positive speaks for the power law.
@@ -55,6 +63,9 @@ class TailFit:
     high: float
     rank_exponent: float
     distance: float
+    fit_p: float
+    log_normal_distance: float
+    log_normal_p: float
     mu: float
     sigma: float
     ratio: float
@@ -85,19 +96,24 @@ def rank_frequency(counts: Array) -> tuple[IntArray, FloatArray]:
     return np.arange(1, len(seen) + 1), seen / seen.sum()
 
 
-def fit_tail(counts: Array, *, xmin: int | None = None, level: float = 0.95) -> TailFit:
+def fit_tail(
+    counts: Array, *, xmin: int | None = None, level: float = 0.95, n_replicates: int = 200, seed: int = 0
+) -> TailFit:
     """Fit the tail of counts by maximum likelihood and compare a power law with a log-normal.
 
     The power law is the discrete one, p(x) = x^−α / ζ(α, xmin) (Clauset, Shalizi and Newman 2009, equation 3.5);
     ``xmin`` is the count at which its Kolmogorov–Smirnov distance is least, with ten atoms or more in the tail (their
     section 3.3). The interval of α is that of the profile likelihood; it does not cover the choice of ``xmin``. The
-    log-normal is rounded to whole numbers and cut at the same ``xmin``; Vuong's test (1989) compares them. A log-normal
-    can imitate a power law, so that "power law" is rarely decided by few atoms.
+    log-normal is rounded to whole numbers and cut at the same ``xmin``; Vuong's test (1989) compares them, which says
+    nothing of whether either fits: that is ``fit_p`` and ``log_normal_p``. A log-normal can imitate a power law, so
+    that "power law" is rarely decided by few atoms.
 
     Args:
         counts: How often each atom was seen, whole numbers [P].
         xmin: Smallest count of the tail; None finds it.
         level: Two-sided confidence level; Vuong's test is at 1 − ``level``.
+        n_replicates: Samples for ``fit_p``, fewer for very long tails; 0 leaves it out.
+        seed: Of these samples.
 
     Returns:
         Both fits; ``verdict="too few"`` and NaN for fewer than ten atoms in the tail, or fewer than three values.
@@ -125,9 +141,21 @@ def fit_tail(counts: Array, *, xmin: int | None = None, level: float = 0.95) -> 
     z = float(stats.norm.isf((1 - level) / 2))
     half = z * spread / math.sqrt(len(tail))
     statistic = math.sqrt(len(tail)) * ratio / spread if spread > 0 else 0.0
-    decided: TailVerdict = "power law" if ratio > 0 else "log-normal"
+    distance, other = _distance(tail, smallest, alpha), _log_normal_distance(tail, smallest, mu, sigma)
+    replicates = as_positive_int(n_replicates, name="n_replicates", minimum=0)
+    fit_p = _goodness_of_fit(tail, smallest, alpha, distance, replicates, as_positive_int(seed, name="seed", minimum=0))
+    log_normal_p = float(stats.kstwo.sf(other, len(tail)))
+    verdict: TailVerdict = "undecided"
+    if abs(statistic) > z:
+        verdict = "power law" if ratio > 0 else "log-normal"
+    note = ""
+    if alpha > _STEEPEST - 1e-3:
+        verdict = "neither"
+        note = f"the counts fall off as fast as the steepest power law that is tried, exponent {_STEEPEST:g}"
+    elif fit_p < _REJECTED_BELOW and log_normal_p < _REJECTED_BELOW:
+        verdict, note = "neither", "both laws are rejected by their distance from the counts"
     return TailFit(
-        verdict=decided if abs(statistic) > z else "undecided",
+        verdict=verdict,
         n_atoms=len(seen),
         xmin=smallest,
         n_tail=len(tail),
@@ -135,15 +163,18 @@ def fit_tail(counts: Array, *, xmin: int | None = None, level: float = 0.95) -> 
         low=low,
         high=high,
         rank_exponent=1 / (alpha - 1),
-        distance=_distance(tail, smallest, alpha),
+        distance=distance,
+        fit_p=fit_p,
+        log_normal_distance=other,
+        log_normal_p=log_normal_p,
         mu=mu,
         sigma=sigma,
         ratio=ratio,
         ratio_low=ratio - half,
         ratio_high=ratio + half,
         p_value=float(2 * stats.norm.sf(abs(statistic))),
-        atoms_needed=math.ceil((z * spread / ratio) ** 2) if ratio else math.nan,
-        note="",
+        atoms_needed=math.ceil((z * spread / ratio) ** 2) if ratio and verdict != "neither" else math.nan,
+        note=note,
     )
 
 
@@ -215,6 +246,34 @@ def _distance(tail: IntArray, xmin: int, alpha: float) -> float:
     values, times = np.unique(tail, return_counts=True)
     expected = 1 - special.zeta(alpha, values + 1.0) / special.zeta(alpha, xmin)
     return float(np.abs(np.cumsum(times) / len(tail) - expected).max())
+
+
+def _goodness_of_fit(tail: IntArray, xmin: int, alpha: float, distance: float, n_replicates: int, seed: int) -> float:
+    """Share of samples of the fitted law that are at least as far from their own fit as the counts are."""
+    if not n_replicates:
+        return math.nan
+    n_replicates = min(n_replicates, max(_MOST_DRAWN // len(tail), _LEAST_REPLICATES))
+    rng, farther = np.random.default_rng(seed), 0
+    survival = special.zeta(alpha, np.arange(xmin, xmin + _TABLE, dtype=np.float64)) / special.zeta(alpha, xmin)
+    for _ in range(n_replicates):
+        drawn = _draw(rng.random(len(tail)), survival, xmin, alpha)
+        farther += _distance(drawn, xmin, _exponent(drawn, xmin)) >= distance
+    return (farther + 1) / (n_replicates + 1)
+
+
+def _draw(uniform: FloatArray, survival: FloatArray, xmin: int, alpha: float) -> IntArray:
+    """A sample of the discrete power law by its survival function; beyond that table by its continuous form."""
+    places = np.searchsorted(-survival, -uniform, side="right") - 1
+    last = xmin + _TABLE - 1
+    beyond = np.floor((last - 0.5) * (survival[-1] / np.maximum(uniform, 1e-12)) ** (1 / (alpha - 1)) + 0.5)
+    return np.where(uniform < survival[-1], np.minimum(beyond, 2.0**62), places + xmin).astype(np.int64)
+
+
+def _log_normal_distance(tail: IntArray, xmin: int, mu: float, sigma: float) -> float:
+    """Largest gap between the two distribution functions, that of the law rounded and cut like the counts."""
+    values, times = np.unique(tail, return_counts=True)
+    beyond, whole = (special.log_ndtr((mu - np.log(x)) / sigma) for x in (values + 0.5, xmin - 0.5))
+    return float(np.abs(np.cumsum(times) / len(tail) + np.expm1(beyond - whole)).max())
 
 
 def _log_normal(tail: IntArray, xmin: int) -> tuple[float, float]:

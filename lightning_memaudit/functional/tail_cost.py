@@ -21,7 +21,7 @@ __all__ = ["TailCost", "coupling", "rarefied_counts", "rarefied_tau", "tail_cost
 
 @dataclass(frozen=True, slots=True)
 class TailCost:
-    """Predicted cost of a treatment as a rise of the error, with intervals; ``by_part`` adds up to the totals.
+    """Predicted cost of a treatment as a rise of the error; ``by_part`` adds up to the total before its cap at 1.
 
     Attributes:
         ell: ℓ from 1 to ℓ_max, int64[L].
@@ -204,11 +204,22 @@ def tail_cost(
             f"base, treated, mask and prediction must have one shape [K, n] and atoms n entries, got {first.shape}, "
             f"{second.shape}, {inside.shape}, {np.shape(prediction)} and {codes.shape}"
         )
+    for name, values in (("base", first), ("treated", second)):
+        wrong = ~((values >= 0) & (values <= 1))
+        if wrong.any():
+            raise ArgumentError(f"{name} must lie in [0, 1], got {values[wrong][0]}; pass 1 where a model is right.")
+    if (codes < 0).any():
+        raise ArgumentError(f"atoms must be whole numbers from 0, got {codes.min()}; number the subpopulations.")
     largest = as_positive_int(ell_max, name="ell_max")
     z_level = as_probability(level, name="level")
     counts = np.bincount(codes)
     n_atoms, n_models = len(counts), len(inside)
     part_of = np.zeros(n_atoms, dtype=np.int64) if parts is None else as_array(parts, name="parts", dtype=np.int64)
+    if part_of.shape != (n_atoms,) or (part_of < 0).any():
+        raise ArgumentError(
+            f"parts must be whole numbers from 0, one for each of the {n_atoms} subpopulations, got shape "
+            f"{list(part_of.shape)} from {part_of.min() if part_of.size else 'nothing'}; number the parts."
+        )
     seen = np.stack([np.bincount(codes[row], minlength=n_atoms) for row in inside])
     worse = np.where(inside, first - second, 0.0)
     rise = np.stack([np.bincount(codes, weights=row, minlength=n_atoms) for row in worse])

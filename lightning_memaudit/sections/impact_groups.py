@@ -222,11 +222,13 @@ def who_pays(
         return found(decided=True, stands_corrected=holds, factor_needed=1.0, sentence=sentence, **fields)
     factor = _factor(row)
     more = "no practical number of examples and models would"
-    if factor <= _PRACTICAL:
+    if arm.n_models == 1:
+        more = "train more than one pair of models, which"
+    elif factor <= _PRACTICAL:
         more = f"about {times(factor)} as many examples and models would"
     sentence = (
         f"{arm.name}: who pays cannot be said: no group's excess drop has an interval above 0. The largest is that of "
-        f"{who}: {numbers}; {more} decide it."
+        f"{who}: {numbers}; {more} {'says how models differ' if arm.n_models == 1 else 'decide it'}."
     )
     return found(decided=False, stands_corrected=False, factor_needed=factor, sentence=sentence, **fields)
 

@@ -91,8 +91,8 @@ class Prune(Treatment):
         """A pruned copy; the module itself where it was pruned before it was trained on.
 
         Raises:
-            ConfigurationError: There is nothing to prune, or a layer computes its weight from other parameters in a
-                way that cannot be undone.
+            ConfigurationError: There is nothing to prune, the amount is none or all of the weights, or a layer computes
+                its weight from other parameters in a way that cannot be undone.
         """
         if self.trains:
             return pl_module
@@ -129,6 +129,12 @@ class Prune(Treatment):
                 masks = [_least_units(weight, self.amount) for weight in weights]
             else:
                 masks = [_least([weight], self.amount)[0] for weight in weights]
+        n_weights, n_zeros = (sum(int(part.sum()) for part in parts) for parts in ([m >= 0 for m in masks], masks))
+        if not 0 < n_zeros < n_weights:
+            raise ConfigurationError(
+                f"{self.name}: amount={self.amount!r} of {n_weights} weights is {n_zeros}, which prunes "
+                f"{'all' if n_zeros else 'none'} of them; choose an amount that leaves some and takes some"
+            )
         return list(zip(weights, masks, strict=True))
 
 

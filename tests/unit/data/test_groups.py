@@ -277,3 +277,10 @@ def test_a_derived_grouping_of_ones_own() -> None:
             return {split: Grouping(part.codes % 2, ("even", "odd")) for split, part in parts[0].items()}
 
     assert named(resolve({"parity": Even()}, people())["parity"])["test"] == ["even", "odd"]
+
+
+def test_a_column_of_another_length_is_named() -> None:
+    data = TensorDataset(torch.zeros(4, 1))
+    data.race = ["a", "b"]
+    with pytest.raises(ArgumentError, match=r"attribute of the data set of split .train. has 2 values for 4 examples"):
+        resolve({"race": "race"}, {"train": Columns(data, 4, None, {})})

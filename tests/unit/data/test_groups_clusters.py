@@ -36,6 +36,13 @@ def test_planted_subpopulations_are_found_and_test_examples_join_them() -> None:
     assert found["train"].names == found["test"].names
 
 
+@pytest.mark.parametrize("offset", [1e6, 1e9])
+def test_clusters_far_from_the_origin_are_found(offset: float) -> None:
+    x, kinds = blobs([(0, 0), (10, 0)], 40)
+    found = derive({"train": x + offset}, {"train": np.zeros(len(x), dtype=np.int64)})["train"]
+    assert adjusted_rand_score(kinds, found.codes) == 1.0
+
+
 def test_well_separated_blobs_are_found_exactly_the_largest_first() -> None:
     x, kinds = blobs([(0, 0), (20, 0), (0, 20)], 30)
     kept = (kinds != 2) | (np.cumsum(kinds == 2) <= 15)
@@ -112,6 +119,9 @@ def test_how_they_were_found_is_kept_with_the_examples() -> None:
         ({"train": np.zeros((3, 2))}, {"min_stability": 0.0}, "min_stability=0.0"),
         ({"train": np.zeros((3, 2))}, {"n_repeats": 0}, "n_repeats=0"),
         ({"train": np.zeros((3, 2))}, {"seed": -1}, "seed=-1"),
+        ({"train": np.zeros((3, 2))}, {"candidates": 3}, "candidates=3: numbers of clusters are needed"),
+        ({"train": np.zeros((3, 2))}, {"min_stability": "x"}, "min_stability='x'"),
+        (np.zeros((3, 2)), {}, "embeddings is a ndarray: a mapping is needed"),
     ],
 )
 def test_bad_arguments_are_named(embeddings, options, message) -> None:

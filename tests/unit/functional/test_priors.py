@@ -78,3 +78,10 @@ def test_messages_name_the_argument(call, words) -> None:
     with pytest.raises(ArgumentError) as caught:
         call()
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("make", [priors.zipf, priors.uniform])
+def test_there_is_a_largest_number_of_points(make) -> None:
+    assert make(10**18).n_points == 10**18
+    with pytest.raises(ArgumentError, match=r"n_points must be at most 1e\+18"):
+        make(10**18 + 1)

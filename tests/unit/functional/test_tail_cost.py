@@ -157,6 +157,16 @@ def test_bad_arguments_are_named() -> None:
         tail_cost(fits, fits, mask, [0, 1, 2], prediction=np.zeros((2, 4)))
     with pytest.raises(ArgumentError, match="ell_max"):
         tail_cost(fits, fits, mask, [0, 1, 2, 2], prediction=np.zeros((2, 4)), ell_max=0)
+    good = {"prediction": np.zeros((2, 4))}
+    with pytest.raises(ArgumentError, match="treated must lie in"):
+        tail_cost(fits, 5 * fits, mask, [0, 1, 2, 2], **good)
+    with pytest.raises(ArgumentError, match=r"base must lie in \[0, 1\], got nan"):
+        tail_cost(np.nan * fits, fits, mask, [0, 1, 2, 2], **good)
+    with pytest.raises(ArgumentError, match="atoms must be whole numbers from 0, got -1"):
+        tail_cost(fits, fits, mask, [0, 1, 2, -1], **good)
+    for parts in ([0, 1], [0, 1, -1]):
+        with pytest.raises(ArgumentError, match="parts must be whole numbers from 0, one for each of the 3"):
+            tail_cost(fits, fits, mask, [0, 1, 2, 2], parts=parts, **good)
     with pytest.raises(ArgumentError, match="size=5: a subset of the 4 examples"):
         rarefied_counts([2, 2], 5, [1])
     with pytest.raises(ArgumentError, match="counts must be whole"):

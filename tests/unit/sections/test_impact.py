@@ -171,6 +171,7 @@ def test_one_model_an_arm_gives_tangos_interval_and_says_what_is_not_covered(tmp
         assert rows[str(i)]["loss"]["low"] is None
     assert any("seed variance is not covered" in note for note in arm["notes"])
     assert "seed variance not covered" in arm["who_pays"]["sentence"]
+    assert "train more than one pair of models" in arm["who_pays"]["sentence"] or arm["who_pays"]["decided"]
     assert "at least 2" in arm["hooker"]["reason"]
     assert "there are 1 baseline models and 1 treated models; at least 6" in arm["by_memorization"]["slope"]["reason"]
 

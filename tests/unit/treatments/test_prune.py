@@ -27,6 +27,13 @@ def weights(module):
     return [module.conv.weight, module.first.weight, module.last.weight]
 
 
+@pytest.mark.parametrize(("amount", "which"), [(1e-9, "none"), (1 - 1e-9, "all")])
+@pytest.mark.parametrize("options", [{}, {"scope": "layer"}])
+def test_an_amount_that_prunes_none_or_all_is_refused(amount, which, options):
+    with pytest.raises(ConfigurationError, match=rf"amount={amount!r} of \d+ weights is \d+, which prunes {which}"):
+        Prune(amount, **options).transform(Net())
+
+
 @settings(max_examples=25, deadline=None)
 @given(amount=st.floats(0.01, 0.99), seed=st.integers(0, 100))
 def test_global_sparsity_is_exact_and_takes_the_least(amount, seed):
