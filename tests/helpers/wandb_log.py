@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wandb.proto.wandb_internal_pb2 import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLOCK, HEADER = 32768, 7
 FULL, FIRST, LAST = 1, 2, 4

@@ -1,6 +1,5 @@
 import pytest
 from lightning.pytorch.loggers import MLFlowLogger
-from mlflow.tracking import MlflowClient
 
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.loggers import log_report, log_to_mlflow
@@ -11,6 +10,13 @@ def uri(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a database takes seconds to set up
         yield f"file:{tmp_path_factory.mktemp('mlflow')}"
+
+
+@pytest.fixture
+def client(uri):
+    from mlflow.tracking import MlflowClient  # takes seconds to import
+
+    return MlflowClient(uri)
 
 
 def names(client, run_id, folder) -> set[str]:
@@ -31,20 +37,18 @@ def check(client, run_id, payload) -> None:
     assert {f"memaudit/{name}" for name in payload.files} <= names(client, run_id, "memaudit")
 
 
-def test_mlflow_logger_goes_on_with_its_own_metrics(payload, uri) -> None:
+def test_mlflow_logger_goes_on_with_its_own_metrics(payload, uri, client) -> None:
     logger = MLFlowLogger("audits", tracking_uri=uri)
     log_report(payload, logger)
     log_report(payload, logger)
     logger.log_metrics({"loss": 0.25}, step=4)
-    client = MlflowClient(uri)
     check(client, logger.run_id, payload)
     run = client.get_run(logger.run_id)
     assert (run.info.status, run.data.metrics["loss"]) == ("RUNNING", 0.25)
 
 
-def test_a_run_of_its_own(payload, uri) -> None:
+def test_a_run_of_its_own(payload, uri, client) -> None:
     run_id = log_to_mlflow(payload, tracking_uri=uri, experiment="alone")
-    client = MlflowClient(uri)
     check(client, run_id, payload)
     info = client.get_run(run_id).info
     assert (info.status, info.run_name) == ("FINISHED", payload.name)
