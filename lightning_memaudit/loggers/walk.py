@@ -12,6 +12,8 @@ from typing import Any
 __all__ = ["Found", "Histogram", "Table", "flat", "safe_names", "walk"]
 
 PREFIX = "memaudit"
+_BY_GROUP = "by_group"
+_NAMED_BY_USERS = ("arms", _BY_GROUP, "by_group_and_label")  # what is within has names of users, and they may be any
 _NOT_MEASURES = ("statistics", "record")  # what gates compute with, and settings of an arm
 _DEEPEST = 6  # memaudit, section, "arms", arm, "overall", measure: what is below is the detail of groups
 _LONGEST_PART, _LONGEST_NAME, _MOST_GROUPS = 48, 250, 100
@@ -73,11 +75,11 @@ def walk(content: Mapping[str, Any]) -> Found:
     found = Found()
     grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     sections = {name: part for name, part in content.items() if isinstance(part, dict) and part.get("status") == "ok"}
-    for path, value in _leaves(sections, (PREFIX,)):
+    for path, given, value in _leaves(sections, (PREFIX,), ""):
         if isinstance(value, Histogram):
             found.histograms[_name(path)] = value
         elif isinstance(value, list):
-            table, grouping = (path[:-1], {"grouping": path[-1]}) if path[-2] == "by_group" else (path, {})
+            table, grouping = (path[:-1], {"grouping": given}) if path[-2] == _BY_GROUP else (path, {})
             grouped.setdefault(table, []).extend(grouping | row for row in value)
             found.group_scalars.update(_measures(path, value))
         elif len(path) <= _DEEPEST:
@@ -118,16 +120,19 @@ def safe_names(names: Iterable[str]) -> list[str]:
     ]
 
 
-def _leaves(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    kept = {key: value for key, value in node.items() if key not in _NOT_MEASURES}
-    for name, value in zip(safe_names(kept), kept.values(), strict=True):
-        below = path if name == "rows" else (*path, name)
+def _leaves(node: Mapping[str, Any], path: tuple[str, ...], given: str) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    """Paths of safe names, the last name as it was given, and what is there."""
+    users = path[-1] in _NAMED_BY_USERS
+    for safe, (key, value) in zip(safe_names(node), node.items(), strict=True):
+        if key in _NOT_MEASURES and not users:
+            continue
+        below, name = (path, given) if key == "rows" and not users else ((*path, safe), key)
         if isinstance(value, dict) and {"edges", "counts"} <= value.keys():
-            yield below, Histogram(tuple(value["edges"]), tuple(value["counts"]))
+            yield below, name, Histogram(tuple(value["edges"]), tuple(value["counts"]))
         elif isinstance(value, dict) and value.get("status") != "unavailable":
-            yield from _leaves(value, below)
+            yield from _leaves(value, below, name)
         elif _is_finite(value) or (isinstance(value, list) and value and all(map(_is_group, value))):
-            yield below, value
+            yield below, name, value
 
 
 def _measures(path: tuple[str, ...], rows: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:

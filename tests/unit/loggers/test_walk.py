@@ -39,6 +39,15 @@ def test_what_is_unavailable_within_a_section_is_left_out() -> None:
     assert (list(found.scalars), found.tables) == (["memaudit/later/n"], {})
 
 
+def test_users_name_their_groupings_as_they_like() -> None:
+    names = ["rows", "statistics", "record", "a.b", "<5", "edges"]
+    found = walk({"later": {"status": "ok", "by_group": {name: {"rows": [ROW]} for name in names}}})
+    table = found.tables["memaudit/later/by_group"]
+    assert [row[table.columns.index("grouping")] for row in table.rows] == names
+    assert len(found.group_scalars) == len(names)
+    assert found == walk({"later": {"status": "ok", "by_group": {name: [ROW] for name in names}}})
+
+
 def test_groupings_share_a_table_and_cells_of_it_have_no_scalar() -> None:
     cells = [ROW | {"label": label} for label in (0, 1)]
     part = {"by_group": {"a": [ROW], "b": [ROW, ROW | {"group": "c"}]}, "cells": {"a": cells}, "by_class": [ROW]}
