@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_memaudit.audit import Audit
+    from lightning_memaudit.callbacks.audit_logger import AuditLogger
     from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
     from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
     from lightning_memaudit.data.datamodule import SubsetDataModule
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit",
+    "AuditLogger",
     "AuditReport",
     "DifferentialPrivacy",
     "OutcomeRecorder",
@@ -28,6 +30,7 @@ __all__ = [
 
 _HOMES = {
     "Audit": "lightning_memaudit.audit",
+    "AuditLogger": "lightning_memaudit.callbacks.audit_logger",
     "AuditReport": "lightning_memaudit.report.audit_report",
     "DifferentialPrivacy": "lightning_memaudit.callbacks.differential_privacy",
     "OutcomeRecorder": "lightning_memaudit.callbacks.outcome_recorder",

@@ -32,6 +32,9 @@ def main(arguments: list[str]) -> int:
         help="Sections to compute, by commas; all by default. Leave out gallery, and no training example is shown.",
     )
     parser.add_argument("--locale", type=str, default="en", help="How numbers are written, such as de or fr_CA.")
+    parser.add_argument("--wandb", type=str | None, default=None, help="Project in W&B that the audit is logged to.")
+    parser.add_argument("--tensorboard", type=str | None, default=None, help="Folder for TensorBoard event files.")
+    parser.add_argument("--mlflow", type=str | None, default=None, help="Tracking URI of MLflow.")
     parser.add_argument("--open", action="store_true", help="Show report.html in a browser.")
     parser.add_argument("--model-card", action="store_true", help="Print Markdown for a model card too.")
     options = parser.parse_args(arguments)
@@ -44,6 +47,7 @@ def main(arguments: list[str]) -> int:
     folder = write_report(report, store, options.out, formats=formats, locale=options.locale)
     if options.model_card:
         say(f"\n{report.model_card()}")
+    _log(report, wandb=options.wandb, tensorboard=options.tensorboard, mlflow=options.mlflow)
     if options.open:
         _open(folder)
     return 0 if report.content["memorization"]["status"] == "ok" else MissingDataError.exit_code
@@ -51,6 +55,24 @@ def main(arguments: list[str]) -> int:
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _log(report: AuditReport, *, wandb: str | None, tensorboard: str | None, mlflow: str | None) -> None:
+    """To the trackers that were named."""
+    if wandb is None and tensorboard is None and mlflow is None:
+        return
+    from lightning_memaudit.loggers import log_to_mlflow, log_to_tensorboard, log_to_wandb
+    from lightning_memaudit.loggers.payload import payload_of
+
+    payload = payload_of(report)
+    if wandb is not None:
+        say(f"logged to W&B: {log_to_wandb(payload, project=wandb)}")
+    if tensorboard is not None:
+        log_to_tensorboard(payload, tensorboard)
+        say(f"logged to TensorBoard: {tensorboard}")
+    if mlflow is not None:
+        log_to_mlflow(payload, tracking_uri=mlflow)
+        say(f"logged to MLflow: {mlflow}")
 
 
 def _open(folder: str) -> None:

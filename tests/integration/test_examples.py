@@ -69,6 +69,15 @@ def test_audit_digits(example, tmp_path):
     assert set(OutcomeStore(tmp_path / "out/store").examples("test").groups) == {"digit", "annotation"}
 
 
+def test_log_to_your_loggers(example, tmp_path):
+    done = example("examples/log_to_your_loggers.py", "--n-models", "2")
+    assert "the audit is in logged-audit/csv/version_0/memaudit" in done.stdout
+    assert "Warning" not in done.stderr
+    logged = tmp_path / "logged-audit/csv/version_0/memaudit"
+    assert json.loads((logged / "report.json").read_text())["memorization"]["n_models"] == 2
+    assert list((tmp_path / "logged-audit/tensorboard/version_0").glob("events.out.tfevents.*"))
+
+
 def test_lightning_cli(example, tmp_path):
     folder = "examples/lightning_cli"
     run = ["-c", MEMAUDIT, "run", "--config", "config.yaml", "--config", "audit.yaml", "--n-models", "3"]
