@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--locale", type=str, default="en", help="How numbers are written, such as de or fr_CA.")
     parser.add_argument("--wandb", type=str | None, default=None, help="Project in W&B that the audit is logged to.")
     parser.add_argument("--tensorboard", type=str | None, default=None, help="Folder for TensorBoard event files.")
-    parser.add_argument("--mlflow", type=str | None, default=None, help="Tracking URI of MLflow.")
+    parser.add_argument(
+        "--mlflow", type=str | None, default=None, help="Tracking URI of MLflow; the experiment is called memaudit."
+    )
     parser.add_argument("--open", action="store_true", help="Show report.html in a browser.")
     parser.add_argument("--model-card", action="store_true", help="Print Markdown for a model card too.")
     options = parser.parse_args(arguments)
@@ -71,7 +73,7 @@ def _log(report: AuditReport, *, wandb: str | None, tensorboard: str | None, mlf
         log_to_tensorboard(payload, tensorboard)
         say(f"logged to TensorBoard: {tensorboard}")
     if mlflow is not None:
-        log_to_mlflow(payload, tracking_uri=mlflow)
+        log_to_mlflow(payload, tracking_uri=mlflow, experiment="memaudit")
         say(f"logged to MLflow: {mlflow}")
 
 

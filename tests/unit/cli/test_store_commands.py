@@ -113,6 +113,18 @@ def test_report_of_some_sections_in_some_formats(memaudit, store):
     assert "data:image/png" not in page
 
 
+def test_report_goes_to_trackers(memaudit, store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    trackers = ("--tensorboard", "board", "--mlflow", "mlruns")
+    result = memaudit(
+        "report", str(store), "--out", "some", "--format", "json", "--sections", "memorization", *trackers
+    )
+    assert result.code == 0
+    assert "logged to TensorBoard: board" in result.out
+    assert list(Path("board").glob("events.out.tfevents.*"))
+    assert list(Path("mlruns").rglob("report.json"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
