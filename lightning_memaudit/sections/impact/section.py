@@ -28,7 +28,7 @@ from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Highlight, Section
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from matplotlib.axes import Axes
 
@@ -134,6 +134,7 @@ def impact_section(store: OutcomeStore) -> ImpactResult:
     divided = partitions(store.examples(split), [store.examples(other) for other in others])
     arms = {name: store.arm(name) for name in names}
     link = _Link.of(reader, names, split, divided)
+    described = {name: _describe_arm(reader, name, split, arms, divided, link) for name in names}
     summary = {
         "level": LEVEL,
         "split": {
@@ -145,9 +146,23 @@ def impact_section(store: OutcomeStore) -> ImpactResult:
         },
         "groupings": list(divided),
         "influence_mass": link.influence.summary if link.influence else link.reason,
-        "arms": {name: _describe_arm(reader, name, split, arms, divided, link) for name in names},
+        "drops_by_group": _count_decided(described.values()),
+        "arms": described,
     }
     return ImpactResult(plain(summary))
+
+
+def _count_decided(arms: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many drops by group there are, and how many of them are undecided."""
+    verdicts = [
+        row["verdict"]
+        for entry in arms
+        for part in entry.get("by_group", {}).values()
+        if part["status"] == "ok" and not part["is_overall"]
+        for row in part["rows"]
+        if row["n"]
+    ]
+    return {"n": len(verdicts), "undecided": verdicts.count("undecided")}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
