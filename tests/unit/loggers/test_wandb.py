@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import wandb
 from lightning.pytorch.loggers import WandbLogger
+from wandb.sdk.artifacts.artifact_instance_cache import artifact_instance_cache_by_client_id
 
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.loggers import log_report, log_to_wandb
@@ -31,10 +32,11 @@ def folder(tmp_path_factory):
 
 @contextmanager
 def tidy():
-    """W&B leaves temporary folders to the garbage collector, which warns of them whenever it comes by."""
+    """W&B remembers artifacts, and leaves their temporary folders to the garbage collector, which warns of them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Implicitly cleaning up", ResourceWarning)
         yield
+        artifact_instance_cache_by_client_id.clear()
         gc.collect()
 
 
