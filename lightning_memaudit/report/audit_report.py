@@ -74,6 +74,7 @@ class AuditReport:
             "store": store.url,
             "versions": library_versions(),
             "digests": manifest.digests,
+            "plan": manifest.identity.plan,
             "model": manifest.identity.model["class"],
             "data": manifest.identity.data,
             "executor": manifest.trained_by,

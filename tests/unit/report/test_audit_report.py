@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_memaudit import AuditReport
+from lightning_memaudit import AuditReport, SubsetPlan
 from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.document import render_markdown
@@ -182,3 +182,8 @@ def test_reports_go_to_any_file_system(plain_report: AuditReport) -> None:
     from lightning_memaudit.outcomes.storage import Storage
 
     assert json.loads(Storage("memory://report-test/out").read("report.json")) == report.content
+
+
+def test_a_report_holds_the_plan(plain_report: AuditReport, lookup_store: OutcomeStore) -> None:
+    plan = SubsetPlan.from_dict(plain_report.content["plan"])
+    assert plan.digest == lookup_store.plan.digest == plain_report.content["digests"]["plan"]
