@@ -60,7 +60,7 @@ def test_no_console_message_no_request_no_sideways_scroll(browser, page) -> None
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = {of["params"]["request"]["url"] for of in sent if of["method"] == "Network.requestWillBeSent"}
     assert page in urls
-    assert not [url for url in urls if url != page and not url.startswith(("data:", "chrome:"))]
+    assert not [url for url in urls if url != page and not url.startswith(("data:", "chrome"))]
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from lightning_memaudit import AuditLogger, AuditReport
 from tests.helpers.tiny import TinyData, TinyNet
 
-OUT = Path(sys.argv[1])
+OUT = Path(sys.argv[-1])
 
 
 class Ledger(CSVLogger):
