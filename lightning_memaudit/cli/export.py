@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     columns = memorization_section(store).columns()
     start = options.out.rfind("/") + 1
     folder, name = options.out[:start] or ".", options.out[start:]
-    Storage(folder).write(name, _csv(columns) if name.endswith(".csv") else _parquet(columns))
+    Storage(folder, name="--out").write(name, _csv(columns) if name.endswith(".csv") else _parquet(columns))
     say(f"{len(next(iter(columns.values())))} rows, {len(columns)} columns written to {options.out}")
     return 0
 

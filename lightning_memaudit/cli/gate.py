@@ -16,7 +16,7 @@ from lightning_memaudit.gates.baseline import Baseline, baseline_of, write_basel
 from lightning_memaudit.gates.evaluate import evaluate_gate
 from lightning_memaudit.gates.explain import explain
 from lightning_memaudit.gates.looks import looks_after
-from lightning_memaudit.gates.notices import expired
+from lightning_memaudit.gates.notices import expired, out_of_range
 from lightning_memaudit.gates.output import FORMS
 from lightning_memaudit.gates.policy_file import find_policy, has_policy, policy_of
 from lightning_memaudit.gates.starter import starter
@@ -55,7 +55,12 @@ def main(arguments: list[str]) -> int:
     if options.update_baseline is not None and baseline is None:
         baseline = Baseline(None, looks={})
     result = evaluate_gate(subject, policy, baseline=baseline)
-    if options.update_baseline is not None:
+    if options.update_baseline is not None and options.baseline is not None and result.exit_code in (1, 4):
+        warn(
+            f"--update-baseline: {options.update_baseline} was not written, since the gate did not pass; to take this "
+            "report as the new baseline all the same, leave --baseline out"
+        )
+    elif options.update_baseline is not None:
         write_baseline(subject, options.update_baseline, looks=looks_after(subject, baseline))
         warn(f"a new baseline is in {options.update_baseline}; later gates compare with what this report says")
     if options.record_look:
@@ -121,7 +126,7 @@ def _lint(paths: list[str]) -> int:
         if not has_policy(Path(path)):
             continue
         policy = policy_of(path)
-        for sentence in expired(policy, dt.date.today()):
+        for sentence in (*expired(policy, dt.date.today()), *out_of_range(policy)):
             warn(f"{path}: {sentence}")
         n = len(policy.rules)
         say(f"{path}: {n} rule{'s' if n > 1 else ''}, understood")
@@ -173,4 +178,4 @@ def _write(result: GateResult, form: str, target: str | None) -> None:
             file.write(content)
     else:
         folder, _, name = target.rpartition("/")
-        Storage(folder or ("/" if target.startswith("/") else ".")).write(name, content.encode())
+        Storage(folder or ("/" if target.startswith("/") else "."), name="--format").write(name, content.encode())

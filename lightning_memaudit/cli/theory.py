@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     content["notes"] += sorted({str(warning.message) for warning in caught})
     if kind:
         start = options.plot.rfind("/") + 1
-        Storage(options.plot[:start] or ".").write(options.plot[start:], plot(content, question, kind))
+        Storage(options.plot[:start] or ".", name="--plot").write(options.plot[start:], plot(content, question, kind))
     if options.json:
         say(json.dumps(_without_nan(content), indent=1, ensure_ascii=False, allow_nan=False))
         return 0

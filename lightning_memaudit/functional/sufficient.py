@@ -169,6 +169,8 @@ def _check(record: Any) -> None:
             )
     if not record["n"] > 0:
         raise ArgumentError(f"record['n'] must be above 0, got {record['n']!r}; write the report again.")
+    if not record["scale"] > 0:
+        raise ArgumentError(f"record['scale'] must be above 0, got {record['scale']!r}; write the report again.")
     if record["covers_models"] and None in record["models_df"]:
         raise ArgumentError("record['models_df'] must be known where models are covered; write the report again.")
 
@@ -179,7 +181,7 @@ def _is_right(key: str, value: Any, n_draws: int) -> bool:
     if key in _NUMBERS:
         return _is_number(value) and (key in ("estimate", "skewness") or value >= 0)
     listed = isinstance(value, list) and len(value) == n_draws > 0
-    return listed and all(_is_number(x) or (x is None and key == "models_df") for x in value)
+    return listed and all((_is_number(x) and x >= 0) or (x is None and key == "models_df") for x in value)
 
 
 def _is_number(value: Any) -> bool:

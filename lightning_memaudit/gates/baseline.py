@@ -105,7 +105,7 @@ def write_looks(path: str, looks: Mapping[str, int]) -> None:
 def _write(path: str, content: Mapping[str, Any]) -> None:
     folder, _, name = path.rpartition("/")
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    Storage(folder or ("/" if path.startswith("/") else ".")).write(name, text.encode())
+    Storage(folder or ("/" if path.startswith("/") else "."), name="baseline").write(name, text.encode())
 
 
 def _of_file(content: Mapping[str, Any], path: str) -> Baseline:

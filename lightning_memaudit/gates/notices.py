@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.gates.subject import Subject
     from lightning_memaudit.gates.verdicts import Row
 
-__all__ = ["expired", "notices"]
+__all__ = ["expired", "notices", "out_of_range"]
 
 
 def notices(policy: Policy, rows: Sequence[Row], subject: Subject, baseline: Subject | None) -> Iterator[str]:
@@ -25,6 +25,7 @@ def notices(policy: Policy, rows: Sequence[Row], subject: Subject, baseline: Sub
             yield "there is a baseline, and no rule compares with it: add one of kind 'regression'"
         if differ := other_versions(subject, baseline):
             yield f"the baseline was made with other versions: {'; '.join(differ)}"
+    yield from out_of_range(policy)
     used = {(row.rule.name, row.waiver) for row in rows if row.waiver is not None}
     open_rows = (row for row in rows if row.found in (Verdict.FAIL, Verdict.INCONCLUSIVE))
     needed = {(row.rule.name, row.waiver) for row in open_rows if row.waiver is not None}
@@ -34,6 +35,16 @@ def notices(policy: Policy, rows: Sequence[Row], subject: Subject, baseline: Sub
                 yield f"rules.{rule.name}.waivers[{number}] fits no row; remove it, or mend its groups and treatments"
             elif (rule.name, waiver) not in needed:
                 yield f"rules.{rule.name}.waivers[{number}] waives nothing that is not passed; remove it"
+
+
+def out_of_range(policy: Policy) -> Iterator[str]:
+    """Margins that no share and no difference of shares can reach."""
+    for rule in policy.rules:
+        if rule.kind.unit != "number" and abs(rule.margin) > 1:
+            yield (
+                f"rules.{rule.name}: margin = {rule.margin:g} is {100 * rule.margin:g} %, which no figure can reach; "
+                "0.05 is five points"
+            )
 
 
 def expired(policy: Policy, today: dt.date) -> Iterator[str]:

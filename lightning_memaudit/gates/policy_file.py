@@ -146,6 +146,9 @@ def _rule(name: str, given: Any, where: str, on_inconclusive: str) -> Rule:
     kind = KINDS[kind_name]
     options = {option.name: option for option in fields(kind)}  # type: ignore[arg-type]
     check_keys(table, (*_COMMON, *options), where)
+    for idle in kind.ignores:
+        if idle in table:
+            raise ConfigurationError(f"{where}.{idle}: a rule of kind {kind_name!r} has no use for it; remove it")
     if "margin" not in table:
         raise ConfigurationError(f"{where}: margin is missing; add margin = x, {kind.margin_means}")
     for option in options.values():

@@ -108,7 +108,7 @@ def subject_of(judged: Judged) -> Subject:
     if isinstance(judged, Subject):
         return judged
     if isinstance(judged, Mapping):
-        return Subject("report", dict(judged))
+        return Subject("report", _checked(dict(judged), "the content of a report"))
     if isinstance(judged, str | os.PathLike):
         path = os.fspath(judged)
         file = None if "://" in path else _file(Path(path))
@@ -119,7 +119,7 @@ def subject_of(judged: Judged) -> Subject:
     from lightning_memaudit.report.audit_report import AuditReport
 
     if isinstance(judged, AuditReport):
-        return Subject("report", judged.content)
+        return Subject("report", _checked(judged.content, "the content of a report"))
     if isinstance(judged, OutcomeStore):
         return _of_store(judged)
     if not isinstance(judged, str | os.PathLike):
@@ -158,10 +158,13 @@ def read_json(path: Path, *, name: str) -> dict[str, Any]:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    content = read_json(path, name="report")
+    return _checked(read_json(path, name="report"), str(path))
+
+
+def _checked(content: dict[str, Any], name: str) -> dict[str, Any]:
     if content.get("schema") != SCHEMA:
         raise MismatchError(
-            f"report={str(path)!r} is of schema {content.get('schema')!r}, and this version reads {SCHEMA}; write it "
+            f"report={name!r} is of schema {content.get('schema')!r}, and this version reads {SCHEMA}; write it "
             "again from its store (memaudit report STORE)"
         )
     return content

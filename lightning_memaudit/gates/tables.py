@@ -247,8 +247,14 @@ def _rows_of(section: str, entry: Mapping[str, Any]) -> dict[str, tuple[list[Any
             known = part.get("status") == "ok" and isinstance(rows, list)
             parts[grouping] = (rows or [] if known else str(part.get("reason") or "its rows are missing"), None)
     if section == "impact":
-        parts[MEMORIZATION] = _bins(entry)
+        parts[MEMORIZATION] = _reserved(MEMORIZATION) if MEMORIZATION in parts else _bins(entry)
+    if OVERALL in mapping(by_group):
+        parts[OVERALL] = _reserved(OVERALL)
     return parts
+
+
+def _reserved(name: str) -> tuple[str, None]:
+    return f"a grouping of the audit is called {name!r}, which is a name of policies; audit with another one", None
 
 
 def _is_memorization(section: str) -> bool:
@@ -281,7 +287,10 @@ def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question
     rows = [mapping(row) for row in rows]
     names = tuple(group_name(grouping, str(row.get("group"))) for row in rows)
     records = [_record(row, question) for row in rows]
-    problems = [record if isinstance(record, str) else None for record in records]
+    problems = [
+        _unnamed(row, name, names) or (record if isinstance(record, str) else None)
+        for row, name, record in zip(rows, names, records, strict=True)
+    ]
     sound = [g for g, problem in enumerate(problems) if problem is None]
     try:
         evidence = question.read([records[g] for g in sound]) if sound else None  # type: ignore[misc]
@@ -292,7 +301,11 @@ def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question
             except ArgumentError as error:
                 problems[g] = f"its figures cannot be used: {error}"
         sound = [g for g, problem in enumerate(problems) if problem is None]
-        evidence = question.read([records[g] for g in sound]) if sound else None  # type: ignore[misc]
+        try:
+            evidence = question.read([records[g] for g in sound]) if sound else None  # type: ignore[misc]
+        except ArgumentError as error:
+            problems = [problem or f"its figures do not go with those of other groups: {error}" for problem in problems]
+            sound, evidence = [], None
     place: IntArray = np.full(len(rows), -1, dtype=np.int64)
     place[sound] = np.arange(len(sound))
     return Table(
@@ -306,9 +319,15 @@ def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question
     )
 
 
+def _unnamed(row: Mapping[str, Any], name: str, names: Sequence[str]) -> str | None:
+    if not isinstance(row.get("group"), str):
+        return f"its figures cannot be used: the group is called {row.get('group')!r}, and a name is needed"
+    return "its figures cannot be used: several groups have this name" if names.count(name) > 1 else None
+
+
 def _size(row: Mapping[str, Any]) -> int:
     n = row.get("n")
-    return n if isinstance(n, int) and not isinstance(n, bool) else 0
+    return n if isinstance(n, int) and not isinstance(n, bool) and n > 0 else 0
 
 
 def _record(row: Mapping[str, Any], question: Question) -> Mapping[str, Any] | str:

@@ -43,7 +43,7 @@ def log_to_csv_logger(payload: Payload, logger: CSVLogger) -> None:
 
 def write_files(payload: Payload, folder: str | os.PathLike[str]) -> str:
     """Write all that a payload holds as files; the folder."""
-    storage = Storage(folder)
+    storage = Storage(folder, name="folder")
     scalars = payload.scalars | payload.group_scalars
     histograms = {
         f"histograms/{name.removeprefix(f'{PREFIX}/')}.csv": csv_bytes(

@@ -11,6 +11,7 @@ import numpy as np
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.loggers.payload import Payload, payload_of
 from lightning_memaudit.loggers.walk import PREFIX
+from lightning_memaudit.outcomes.storage import Storage
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,7 @@ def log_to_tensorboard(report: AuditReport | Payload, folder: str | os.PathLike[
 
     Raises:
         ConfigurationError: TensorBoard is not installed.
+        ArgumentError: There is a file where the folder would be.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -40,6 +42,7 @@ def log_to_tensorboard(report: AuditReport | Payload, folder: str | os.PathLike[
         raise ConfigurationError(
             "TensorBoard is not installed; pip install 'lightning-memaudit[tensorboard]'"
         ) from error
+    Storage(folder, name="folder")
     payload = payload_of(report)
     with SummaryWriter(str(folder)) as writer:
         log_to_writer(payload, writer)

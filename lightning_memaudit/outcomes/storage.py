@@ -24,26 +24,28 @@ class Storage:
 
     Args:
         url: A folder, or a URL such as ``s3://bucket/audit`` or ``memory://audit``.
+        name: What messages call it.
 
     Raises:
         ArgumentError: No file system is known for the URL, or there is a file where the folder would be.
     """
 
-    def __init__(self, url: str | os.PathLike[str]) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, name: str = "store") -> None:
+        self._name = name
         if not isinstance(url, str | os.PathLike) or not str(url).strip():
-            raise ArgumentError(f"store={url!r}: a folder or an fsspec URL is needed, such as 'audits/cifar'")
+            raise ArgumentError(f"{name}={url!r}: a folder or an fsspec URL is needed, such as 'audits/cifar'")
         self.url = os.fspath(url)
         try:
             self._fs, root = fsspec.core.url_to_fs(self.url)
         except (ValueError, ImportError) as error:
-            raise ArgumentError(f"store={self.url!r}: {error}") from error
+            raise ArgumentError(f"{name}={self.url!r}: {error}") from error
         self._root = str(root).rstrip("/")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple | list) else (self._fs.protocol,)
         self._is_local = "file" in protocols
         below = [Path(self._root), *Path(self._root).parents] if self._is_local else []
         if in_the_way := next((path for path in below if path.is_file()), None):
             raise ArgumentError(
-                f"store={self.url!r}: {in_the_way} is a file and a store is a folder; take another path"
+                f"{name}={self.url!r}: {in_the_way} is a file where a folder is needed; take another path"
             )
 
     def path(self, name: str) -> str:
@@ -62,8 +64,8 @@ class Storage:
             return None
         except OSError as error:
             raise StoreError(
-                f"store={self.url!r}: cannot read {name} ({error.strerror or error}); check who may read it, then run "
-                "again"
+                f"{self._name}={self.url!r}: cannot read {name} ({error.strerror or error}); check who may read "
+                "it, then run again"
             ) from error
         return content
 
@@ -186,5 +188,6 @@ class Storage:
             else "check that the folder exists and may be written to, then run again"
         )
         return StoreError(
-            f"store={self.url!r}: cannot write {name} ({error.strerror or error}); {hint}. What is stored is kept"
+            f"{self._name}={self.url!r}: cannot write {name} ({error.strerror or error}); {hint}. What is stored is "
+            "kept"
         )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import UndefinedError
 
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.manifest import library_versions
@@ -24,7 +27,7 @@ from lightning_memaudit.sections.section import find_sections
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.sections.memorization import MemorizationResult
@@ -64,6 +67,8 @@ class AuditReport:
             MissingDataError: There is no store at this place, or it has no model yet.
         """
         known = [section.name for section in find_sections()]
+        if sections is not None and not sections:
+            raise ArgumentError(f"sections={sections!r}: name at least one of {', '.join(known)}, or leave it out")
         for name in sections or ():
             if name not in known:
                 raise ArgumentError(f"sections={name!r}: there is no such section; take some of {', '.join(known)}")
@@ -114,14 +119,17 @@ class AuditReport:
             MismatchError: It was written in another format.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = plain(json.loads(Path(path).read_text(encoding="utf-8")))
             schema = content["schema"]
         except (FileNotFoundError, IsADirectoryError) as error:
             raise MissingDataError(
                 f"report={str(path)!r}: there is no such file; pass the path of a report.json"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise CorruptShardError(f"report={str(path)!r} is not a report.json ({error})") from error
+            raise CorruptShardError(
+                f"report={str(path)!r} is not a report.json ({type(error).__name__}: {error}); write it again from its "
+                "store (memaudit report STORE)"
+            ) from error
         if schema != SCHEMA:
             raise MismatchError(
                 f"report={str(path)!r} is of schema {schema}, and this version reads {SCHEMA}; write it again from "
@@ -164,7 +172,7 @@ class AuditReport:
         return LongTailResult(self._section("long_tail"))
 
     def _section(self, name: str) -> dict[str, Any]:
-        section: dict[str, Any] = self.content[name]
+        section: dict[str, Any] = self.content.get(name, {"status": None, "reason": "the report has no such section"})
         if section["status"] != "ok":
             raise MissingDataError(f"{name}: {section['reason']}")
         return section
@@ -179,7 +187,8 @@ class AuditReport:
         Raises:
             ArgumentError: The locale is not known, or needs the extra ``[locales]``.
         """
-        return render_markdown(self.content, Numbers.of(locale))
+        with _whole(self.content):
+            return render_markdown(self.content, Numbers.of(locale))
 
     def to_html(self, *, locale: str = "en") -> str:
         """The content of ``report.html``: one page without any external resource.
@@ -187,7 +196,8 @@ class AuditReport:
         Raises:
             ArgumentError: The locale is not known, or needs the extra ``[locales]``.
         """
-        return render_html(self.content, Numbers.of(locale), locale=locale)
+        with _whole(self.content):
+            return render_html(self.content, Numbers.of(locale), locale=locale)
 
     def _repr_html_(self) -> str:
         """The report in a notebook, in a frame of its own so that neither's styles reach the other."""
@@ -196,15 +206,18 @@ class AuditReport:
 
     def summary(self) -> str:
         """A few sentences for a terminal."""
-        return render_summary(self.content)
+        with _whole(self.content):
+            return render_summary(self.content)
 
     def model_card(self) -> str:
         """Markdown on memorization, privacy and groups, to be pasted into a model card."""
-        return model_card(self.content)
+        with _whole(self.content):
+            return model_card(self.content)
 
     def figures(self) -> dict[str, bytes]:
         """Every figure as PNG and SVG, by file name; the same bytes each time."""
-        return figure_files(self.content)
+        with _whole(self.content):
+            return figure_files(self.content)
 
     def save(self, folder: str | os.PathLike[str], *, formats: Sequence[str] = FORMATS, locale: str = "en") -> None:
         """Write the report into a folder or below an fsspec URL.
@@ -220,7 +233,7 @@ class AuditReport:
             StoreError: The folder cannot be written to.
         """
         check_output(formats, locale)
-        storage = Storage(folder)
+        storage = Storage(folder, name="folder")
         if "json" in formats:
             storage.write("report.json", self.to_json().encode())
         if "md" in formats:
@@ -229,6 +242,18 @@ class AuditReport:
             storage.write("report.md", self.to_markdown(locale=locale).encode())
         if "html" in formats:
             storage.write("report.html", self.to_html(locale=locale).encode())
+
+
+@contextmanager
+def _whole(content: Mapping[str, Any]) -> Iterator[None]:
+    """Say what is wrong with a report that lacks figures or holds others than it was written with."""
+    try:
+        yield
+    except (UndefinedError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CorruptShardError(
+            f"the report of store {content.get('store')!r} is damaged, or another version wrote it "
+            f"({type(error).__name__}: {error}); write it again from its store (memaudit report STORE)"
+        ) from error
 
 
 def check_output(formats: Sequence[str], locale: str) -> None:

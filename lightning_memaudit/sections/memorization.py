@@ -436,7 +436,7 @@ def _highlights(content: Mapping[str, Any], numbers: Numbers) -> list[Highlight]
     ]
     if agreement["status"] == "ok":
         more = agreement["models_for_95"]
-        wanted = "" if more is None else f"; {round(more)} models would make it .95"
+        wanted = "" if more is None else f"; {round(more)} models would make it 0.95"
         found.append(
             Highlight(numbers.number(agreement["spearman_brown"]), "reliability of the scores", f"1 is best{wanted}")
         )

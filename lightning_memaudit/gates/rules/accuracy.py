@@ -47,6 +47,7 @@ class Accuracy:
     default_treatments: ClassVar[tuple[str, ...]] = ("*",)
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ()
 
     def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
         """Error rates of the groups."""
@@ -68,6 +69,7 @@ class Gap:
     default_treatments: ClassVar[tuple[str, ...]] = ("*",)
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ()
 
     def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
         """Gaps of the groups."""

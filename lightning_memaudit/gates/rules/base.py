@@ -30,6 +30,7 @@ class RuleKind(Protocol):
         default_treatments: Arms that a rule is about where it does not say; empty leaves it to the kind.
         default_groups: Groups likewise.
         compares: Whether it needs a baseline.
+        ignores: Keys of every rule that it has no use for, which policies may not give it.
     """
 
     name: ClassVar[str]
@@ -39,6 +40,7 @@ class RuleKind(Protocol):
     default_treatments: ClassVar[tuple[str, ...]]
     default_groups: ClassVar[tuple[str, ...]]
     compares: ClassVar[bool]
+    ignores: ClassVar[tuple[str, ...]]
 
     def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
         """Everything that a rule of this kind is about, larger values being worse (an error rate, not an accuracy)."""

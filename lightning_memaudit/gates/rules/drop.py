@@ -53,6 +53,7 @@ class Drop:
     default_treatments: ClassVar[tuple[str, ...]] = ("*",)
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ()
 
     def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
         """Drops of the groups."""
@@ -73,6 +74,7 @@ class ExcessDrop:
     default_treatments: ClassVar[tuple[str, ...]] = ("*",)
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ()
 
     def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
         """Excess drops of the groups."""

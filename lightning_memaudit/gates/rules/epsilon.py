@@ -43,6 +43,7 @@ class Epsilon:
     default_treatments: ClassVar[tuple[str, ...]] = ()
     default_groups: ClassVar[tuple[str, ...]] = ()
     compares: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ("groups", "exclude")
 
     def __post_init__(self) -> None:
         if self.delta is not None and not _is_share(self.delta):

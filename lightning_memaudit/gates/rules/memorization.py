@@ -64,6 +64,7 @@ class Memorization:
     default_treatments: ClassVar[tuple[str, ...]] = ()
     default_groups: ClassVar[tuple[str, ...]] = (OVERALL,)
     compares: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ("treatments",)
 
     def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
         """Mean scores of the groups."""
@@ -89,6 +90,7 @@ class MemorizationPrevalence:
     default_treatments: ClassVar[tuple[str, ...]] = ()
     default_groups: ClassVar[tuple[str, ...]] = (OVERALL,)
     compares: ClassVar[bool] = False
+    ignores: ClassVar[tuple[str, ...]] = ("treatments",)
 
     def __post_init__(self) -> None:
         if (

@@ -52,6 +52,7 @@ class Regression:
     default_treatments: ClassVar[tuple[str, ...]] = ("*",)
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = True
+    ignores: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.metric not in get_args(Metric):
@@ -73,6 +74,9 @@ class Regression:
             return
         chosen, problems = choose_arms(rule, now)
         yield from problems
+        for arm in choose_arms(rule, then)[0]:
+            if arm not in now:
+                yield Problem(arm or None, None, "the baseline has this arm and the report has lost it")
         for arm in chosen:
             problem = _unusable(now.get(arm), "the report") or _unusable(then.get(arm), "the baseline")
             if problem is not None:
@@ -94,7 +98,8 @@ class Regression:
             else:
                 now = tables_of(subject, question, arm, entries[0])
                 then = tables_of(baseline, question, arm, entries[1])
-                subject.cache[key] = {name: _against(now[name], then.get(name)) for name in now}
+                lost = dict.fromkeys(then, "the baseline has this grouping and the report has lost it")
+                subject.cache[key] = lost | {name: _against(now[name], then.get(name)) for name in now}
         tables: dict[str, Table | str] = subject.cache[key]
         return tables
 

@@ -40,7 +40,7 @@ LEVEL = 0.95
 LABEL = "label"
 _POWER = 0.8
 _LONGEST_NAME = 60
-_PRACTICAL = 1000.0
+_PRACTICAL = 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -94,7 +94,7 @@ def test_a_store_that_is_a_file(run, config, workplace):
     (workplace / "taken").write_text("x")
     result = run("--config", config, "--store", "taken")
     assert result.code == 2
-    assert "taken is a file and a store is a folder" in result.err
+    assert "taken is a file where a folder is needed" in result.err
 
 
 def test_unknown_command(memaudit):

@@ -113,6 +113,10 @@ def test_report_of_some_sections_in_some_formats(memaudit, store):
     assert "data:image/png" not in page
 
 
+def test_a_report_without_memorization_is_fine_where_it_was_not_asked_for(memaudit, store):
+    assert memaudit("report", str(store), "--out", "some", "--sections", "accuracy", "--format", "json").code == 0
+
+
 def test_report_goes_to_trackers(memaudit, store, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     trackers = ("--tensorboard", "board", "--mlflow", "mlruns")
@@ -130,11 +134,14 @@ def test_report_goes_to_trackers(memaudit, store, monkeypatch):
     [
         (("--format", "pdf"), "formats='pdf': there is no such format; take some of html, md, json"),
         (("--sections", "impct"), "sections='impct': there is no such section"),
+        (("--sections", ""), "sections=[]: name at least one of memorization"),
+        (("--out", "manifest/x"), "--out='manifest/x': "),
         (("--locale", "klingon"), "locale='klingon' is not known"),
         (("--open", "--format", "json"), "--open shows report.html; add html to --format=json"),
     ],
 )
 def test_report_refuses_what_it_does_not_know(memaudit, store, arguments, says):
+    Path("manifest").write_text("")
     result = memaudit("report", str(store), *arguments)
     assert result.code == 2
     assert says in result.err

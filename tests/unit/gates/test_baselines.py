@@ -108,6 +108,22 @@ def test_arms_and_groups_that_the_baseline_lacks_are_errors(made) -> None:
     assert result.exit_code == 4
 
 
+def test_arms_and_groupings_that_the_report_has_lost_are_errors(made) -> None:
+    less = copy.deepcopy(made)
+    del less["accuracy"]["arms"]["harsh"]
+    result = judged(less, made)
+    assert [row.message for row in result.rows if row.treatment == "harsh"] == [
+        "the baseline has this arm and the report has lost it"
+    ]
+    assert result.exit_code == 4
+    assert judged(less, made, treatments=["mild"]).exit_code != 4
+    for arm in less["accuracy"]["arms"].values():
+        del arm["by_group"]["half"]
+    result = judged(less, made, treatments=["mild"], groups=["*"])
+    assert any("the baseline has this grouping and the report has lost it" in row.message for row in result.rows)
+    assert result.exit_code == 4
+
+
 def test_other_versions_of_libraries_are_said(made) -> None:
     other = copy.deepcopy(made)
     other["versions"]["torch"] = "1.0"

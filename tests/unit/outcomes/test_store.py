@@ -396,7 +396,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(store):
 def test_a_place_that_cannot_hold_a_store(tmp_path, store):
     (tmp_path / "file").write_text("mine")
     for url in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ArgumentError, match="file is a file and a store is a folder") as caught:
+        with pytest.raises(ArgumentError, match="file is a file where a folder is needed") as caught:
             OutcomeStore(url)
         assert f"store='{url}'" in str(caught.value)
     for url in ("", " ", None, 5, b"x"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightning_memaudit import AuditReport, SubsetPlan
-from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
+from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.report.document import render_markdown
 from lightning_memaudit.sections.text import escaped_name
@@ -187,3 +187,24 @@ def test_reports_go_to_any_file_system(plain_report: AuditReport) -> None:
 def test_a_report_holds_the_plan(plain_report: AuditReport, lookup_store: OutcomeStore) -> None:
     plan = SubsetPlan.from_dict(plain_report.content["plan"])
     assert plan.digest == lookup_store.plan.digest == plain_report.content["digests"]["plan"]
+
+
+def test_a_damaged_report_is_said_to_be_one(treated_report: AuditReport, tmp_path) -> None:
+    for damage in (lambda c: c["memorization"].pop("mean_score"), lambda c: c.update(memorization=5)):
+        content = json.loads(treated_report.to_json())
+        damage(content)
+        with pytest.raises(CorruptShardError, match=r"is damaged, or another version wrote it .*memaudit report STORE"):
+            AuditReport(content).to_html()
+    content = json.loads(treated_report.to_json())
+    del content["impact"]
+    with pytest.raises(MissingDataError, match="impact: the report has no such section"):
+        _ = AuditReport(content).impact
+    (tmp_path / "nan.json").write_text(
+        treated_report.to_json().replace('"mean_score": 0', '"mean_score": NaN, "x": 0', 1)
+    )
+    assert AuditReport.load(tmp_path / "nan.json").content["memorization"]["mean_score"] is None
+
+
+def test_nothing_is_no_choice_of_sections(lookup_store: OutcomeStore) -> None:
+    with pytest.raises(ArgumentError, match=r"sections=\[\]: name at least one of memorization"):
+        AuditReport.from_store(lookup_store, sections=[])
