@@ -44,7 +44,7 @@ def evaluate_gate(
     Example:
         >>> rules = {"privacy": {"kind": "epsilon", "margin": 8.0}}
         >>> arm = {"status": "ok", "private": True, "record": {"privacy": {"epsilon": 3.0, "delta": 1e-5}}}
-        >>> report = {"impact": {"status": "ok", "arms": {"dpsgd": arm}}}
+        >>> report = {"schema": 2, "impact": {"status": "ok", "arms": {"dpsgd": arm}}}
         >>> evaluate_gate(report, {"schema": 1, "rules": rules}).passed
         True
     """
