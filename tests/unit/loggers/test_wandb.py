@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
             patch.setenv(name, str(folder / name))
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
+        wandb.teardown()  # it reads its environment once, which another test may have made it do
         yield folder
         wandb.teardown()
 
@@ -53,7 +54,8 @@ def log_everywhere(folder, payload) -> SimpleNamespace:
     logger.log_metrics({"loss": 0.5}, step=3)
     log_report(payload, logger)
     log_report(payload, logger)
-    alone = [Path(log_to_wandb(payload, project="audits", tags=["nightly"])) for _ in range(2)]
+    where = folder / "WANDB_DIR"
+    alone = [Path(log_to_wandb(payload, project="audits", tags=["nightly"], dir=str(where))) for _ in range(2)]
     assert wandb.run is run
     logger.log_metrics({"loss": 0.25}, step=4)
     path = Path(run.settings.sync_file)
