@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from lightning_memaudit.cli.output import say
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.outcomes.store import OutcomeStore
+from lightning_memaudit.report.tables import csv_bytes
 from lightning_memaudit.sections.memorization import memorization_section
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _csv(columns: Mapping[str, Any]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # whatever is in the name of a group
-    writer.writerow(columns)
-    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-    return text.getvalue().encode()
+    return csv_bytes(columns, zip(*(column.tolist() for column in columns.values()), strict=True))
 
 
 def _parquet(columns: Mapping[str, Any]) -> bytes:

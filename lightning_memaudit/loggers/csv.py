@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning_memaudit.loggers.payload import Payload, csv_bytes, payload_of
+from lightning_memaudit.loggers.payload import Payload, payload_of
 from lightning_memaudit.loggers.walk import PREFIX
 from lightning_memaudit.outcomes.storage import Storage
+from lightning_memaudit.report.tables import csv_bytes
 
 if TYPE_CHECKING:
     import os

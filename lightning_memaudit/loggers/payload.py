@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.loggers.walk import PREFIX, Histogram, Table, flat, safe_names, walk
+from lightning_memaudit.report.tables import csv_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from lightning_memaudit.report.audit_report import AuditReport
 
-__all__ = ["STEP", "Payload", "Picture", "csv_bytes", "payload_of"]
+__all__ = ["STEP", "Payload", "Picture", "payload_of"]
 
 STEP = f"{PREFIX}/n_models"
 _MOST_PICTURES = 108  # more of them are cut by W&B
@@ -83,15 +82,6 @@ def payload_of(report: AuditReport | Payload) -> Payload:
         summary=report.summary(),
         config={name: content[name] for name in _CONFIG} | {"n_models": n_models},
     )
-
-
-def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """A CSV file whose texts are quoted, whatever they hold."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "replace")
 
 
 def _n_models(content: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["found", "plain", "unavailable"]
+__all__ = ["found", "frame_of", "plain", "unavailable"]
 
 
 def found(**fields: Any) -> dict[str, Any]:
@@ -42,3 +42,17 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def frame_of(columns: dict[str, Any]) -> Any:
+    """A pandas DataFrame where pandas is installed, else the columns themselves.
+
+    Example:
+        >>> len(frame_of({"a": [1, 2]})["a"])
+        2
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        return columns
+    return pd.DataFrame(columns)

@@ -22,7 +22,7 @@ from lightning_memaudit.functional.prevalence import prevalence
 from lightning_memaudit.functional.prevalence_bounds import prevalence_bounds, prevalence_record
 from lightning_memaudit.functional.reliability import reliability
 from lightning_memaudit.sections.canvas import figure_of, new_axes
-from lightning_memaudit.sections.entries import plain
+from lightning_memaudit.sections.entries import frame_of, plain
 from lightning_memaudit.sections.influence import describe_duplicates, describe_influence
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Highlight, Section
@@ -119,11 +119,7 @@ class MemorizationResult:
 
     def to_frame(self) -> Any:
         """A pandas DataFrame where pandas is installed, else the dict of ``columns()``."""
-        try:
-            import pandas as pd
-        except ImportError:
-            return self.columns()
-        return pd.DataFrame(self.columns())
+        return frame_of(self.columns())
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Histogram of the scores, on a logarithmic count axis."""

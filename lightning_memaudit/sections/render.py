@@ -7,7 +7,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from lightning_memaudit.sections import text
 from lightning_memaudit.sections.numbers import ENGLISH, Numbers
@@ -43,7 +42,6 @@ def environment(numbers: Numbers = ENGLISH, *, whole_tables: bool = False) -> En
         "decides": text.decides,
         "extremes": _all if whole_tables else text.extremes,
         "interval": numbers.interval,
-        "markdown": lambda value: Markup(html_of_markdown(value)),  # noqa: S704 - html_of_markdown escapes
         "method": text.method,
         "name": text.escaped_name,
         "number": numbers.number,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.sections.numbers import Numbers
 
-__all__ = ["Drawing", "Highlight", "Result", "Section", "find_section", "find_sections"]
+__all__ = ["Drawing", "Highlight", "Result", "Section", "find_sections"]
 
 Content = Mapping[str, Any]
 
@@ -95,8 +95,3 @@ def find_sections() -> tuple[Section, ...]:
     modules = (import_module(f"{package.__name__}.{module.name}") for module in iter_modules(package.__path__))
     found = (module.SECTION for module in modules if hasattr(module, "SECTION"))
     return tuple(sorted(found, key=lambda section: section.order))
-
-
-def find_section(name: str) -> Section:
-    """The section of this name."""
-    return next(section for section in find_sections() if section.name == name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL
-from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.entries import found, frame_of, plain, unavailable
 from lightning_memaudit.sections.impact import plots
 from lightning_memaudit.sections.impact.arms import ArmReader, choose_split, is_treated
 from lightning_memaudit.sections.impact.calibration import describe_calibration
@@ -75,11 +75,7 @@ class ImpactResult:
 
     def to_frame(self) -> Any:
         """A pandas DataFrame where pandas is installed, else the dict of ``columns()``."""
-        try:
-            import pandas as pd
-        except ImportError:
-            return self.columns()
-        return pd.DataFrame(self.columns())
+        return frame_of(self.columns())
 
     def plot(self, ax: Axes | None = None, *, arm: str | None = None) -> Axes:
         """Drop of each group with its interval.

@@ -14,7 +14,7 @@ from lightning_memaudit.functional.good_turing import good_turing, good_turing_m
 from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.functional.rank_frequency import fit_tail, rank_frequency
 from lightning_memaudit.sections.canvas import figure_of
-from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.entries import found, frame_of, plain, unavailable
 from lightning_memaudit.sections.impact.arms import is_treated
 from lightning_memaudit.sections.long_tail import plots
 from lightning_memaudit.sections.long_tail.costs import describe_costs
@@ -66,11 +66,7 @@ class LongTailResult:
 
     def to_frame(self) -> Any:
         """A pandas DataFrame where pandas is installed, else the dict of ``columns()``."""
-        try:
-            import pandas as pd
-        except ImportError:
-            return self.columns()
-        return pd.DataFrame(self.columns())
+        return frame_of(self.columns())
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Frequency against rank, both on logarithmic axes, with the fitted tail."""

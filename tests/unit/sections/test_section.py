@@ -5,13 +5,12 @@ import pytest
 
 from lightning_memaudit import sections
 from lightning_memaudit.sections import section
-from lightning_memaudit.sections.section import Section, find_section, find_sections
+from lightning_memaudit.sections.section import Section, find_sections
 
 
 def test_sections_are_found_in_their_order() -> None:
     names = [found.name for found in find_sections()]
     assert names == ["memorization", "gallery", "accuracy", "impact", "long_tail"]
-    assert find_section("impact").name == "impact"
 
 
 def test_a_new_module_is_all_that_a_section_takes(monkeypatch: pytest.MonkeyPatch) -> None:
