@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections import deque
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from lightning_memaudit.training.executors.work import Work
 from lightning_memaudit.training.failure import rebuild
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["Crew"]
 
@@ -38,7 +38,8 @@ _SECONDS_TO_END = 5.0  # of a worker that has closed its pipe
 class Crew:
     """The worker processes of one run: a context in which they and the folder of their parcel live.
 
-    They may be started before the parcel is made, so that they import while a way of training is chosen.
+    They may be started before the parcel is made, so that they import while a way of training is chosen. A thread of
+    this process attends to them, so that none waits while this process trains.
 
     Args:
         size: Workers.
@@ -53,10 +54,16 @@ class Crew:
         self.is_started = False
         self._n_threads = n_threads
         self._failed_starts = 0
-        self._is_open = False
+        self._opening: list[dict[str, Any]] = []  # what every worker is told first, once there is a parcel
         self._work: Work = Work((), size=1, n_workers=1)
         self._is_stored: Callable[[int], bool] = bool
+        self._stored: list[int] = []
+        self._failure: BaseException | None = None
+        self._has_ended = False
+        self._change = threading.Condition()  # of all of the above and of what each worker has in hand
+        self._attendant = threading.Thread(target=self._attend, daemon=True)
         self._selector = selectors.DefaultSelector()
+        self._wakened, self._waker = os.pipe()
         self._workers: list[_Worker] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -69,9 +76,16 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._change:
+            self._has_ended = True
+            os.write(self._waker, b".")
+        if self._attendant.is_alive():
+            self._attendant.join()
         for worker in self._workers:
             worker.end()
         self._selector.close()
+        os.close(self._wakened)
+        os.close(self._waker)
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -84,109 +98,116 @@ class Crew:
 
     def start(self) -> None:
         """Start the workers, if that has not been done; they wait for ``open``."""
-        if not self.is_started:
-            self.is_started = True
-            for index in range(self.size):
-                self._hire(index + 1)  # this process is the first
+        with self._change:
+            if not self.is_started:
+                self.is_started = True
+                for index in range(self.size):
+                    self._hire(index + 1)  # this process is the first
 
     def open(self, work: Work, is_stored: Callable[[int], bool]) -> None:
-        """Let the workers unpack the parcel, which is in ``folder`` by now.
+        """Let the workers unpack the parcel, which is in ``folder`` by now, and train.
 
         Args:
-            work: What is to be trained.
+            work: What is to be trained; ``take`` gives this process its share.
             is_stored: Whether a model is recorded by now.
         """
-        self._work, self._is_stored, self._is_open = work, is_stored, True
-        for worker in self._workers:
-            worker.open()
+        with self._change:
+            self._work, self._is_stored = work, is_stored
+        self.tell({"open": True})
         self.start()
+        self._attendant.start()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a worker has models in hand."""
-        return any(worker.leases for worker in self._workers)
+    def tell(self, request: dict[str, Any]) -> None:
+        """Send a request to all workers, and to those that come later; it holds for the leases that they get then."""
+        with self._change:
+            self._opening.append(request)
+            for worker in self._workers:
+                worker.ask(request)
 
-    def attend(self, *, wait: bool) -> Iterator[int]:
-        """Take what the workers report, and give them more to do; yields the models that they stored.
+    def take(self) -> list[int]:
+        """Models for this process to train; none when it has to wait for what the workers do, or all is done."""
+        with self._change:
+            return self._work.take() if self._work.is_fresh else []
 
-        Args:
-            wait: Until there is something to take, if anything is under way.
+    def stored(self) -> list[int]:
+        """The models that workers have stored since this was last asked.
 
         Raises:
             MemauditError: A worker failed, or workers were killed on the same models again and again.
         """
-        if self._work.remains and not self._work.is_fresh and not self._workers:
-            raise TrainingError(
-                f"models remain on which worker processes ended, and {_STARTS} new ones ended before they began; "
-                "executor='sequential' trains in this process. What is stored is kept"
-            )
-        self._hand_out()
-        yield from self._listen(timeout=0)
-        if not self._work.remains and self._take_back():
-            return
-        if wait and not self._work.is_fresh and (self.is_busy or self._work.remains):
-            yield from self._listen(timeout=None)
-        self._hand_out()
+        with self._change:
+            stored, self._stored = self._stored, []
+            if not stored and self._failure is not None:
+                raise self._failure
+            return stored
+
+    def wait(self) -> bool:
+        """Wait until there is news of the workers, or models to take; whether anything remains to be waited for."""
+        with self._change:
+            while True:
+                if self._stored or self._failure is not None or self._work.is_fresh:
+                    return True
+                if not self._work.remains and not any(worker.lease for worker in self._workers):
+                    return False
+                if not self._workers:
+                    raise TrainingError(
+                        f"models remain on which worker processes ended, and {_STARTS} new ones ended before they "
+                        "began; executor='sequential' trains in this process. What is stored is kept"
+                    )
+                self._change.wait()
+
+    def _attend(self) -> None:
+        """Take what the workers report, and give them more to do, until the crew ends."""
+        self._selector.register(self._wakened, selectors.EVENT_READ)
+        try:
+            while True:
+                events = self._selector.select()
+                with self._change:
+                    if self._has_ended:
+                        return
+                    for key, _ in events:
+                        self._hear(key.data)
+                    self._hand_out()
+                    self._change.notify_all()
+        except BaseException as failure:  # for the thread that trains
+            with self._change:
+                self._failure = failure
+                self._change.notify_all()
 
     def _hand_out(self) -> None:
-        """Give the workers something to do, also those that have not started yet."""
         for worker in self._workers:
-            n_leases = 2 if worker.is_ready and self._work.is_plenty else 1  # so that none need wait for the next
-            while len(worker.leases) < n_leases and (self._work.remains if worker.is_ready else self._work.is_fresh):
-                worker.send(self._work.take_as_worker())
+            if worker.is_ready and not worker.lease and self._work.remains:
+                worker.train(self._work.take_as_worker())
 
-    def _take_back(self) -> bool:
-        """Take a lease from a worker that has not started, for this process, which has nothing else to do."""
-        for worker in reversed(self._workers):
-            if worker.leases and not worker.is_ready:
-                self._dismiss(worker)
-                worker.end()
-                self._work.return_untouched(worker.leases.popleft())
-                return True
-        return False
+    def _hear(self, worker: _Worker) -> None:
+        messages, ended = worker.read()
+        for message in messages:
+            match message["event"]:
+                case "ready":
+                    worker.is_ready = True
+                    self._failed_starts = 0
+                case "stored":
+                    worker.lease.remove(message["model_id"])
+                    self._stored.append(message["model_id"])
+                case "failed":
+                    raise rebuild(message)
+        if ended:
+            self._replace(worker)
 
-    def _listen(self, timeout: float | None) -> Iterator[int]:
-        for key, _ in self._selector.select(timeout):
-            worker: _Worker = key.data
-            messages, ended = worker.read()
-            for message in messages:
-                yield from self._heed(worker, message)
-            if ended:
-                yield from self._replace(worker)
-
-    def _heed(self, worker: _Worker, message: dict[str, Any]) -> Iterator[int]:
-        match message["event"]:
-            case "ready":
-                worker.is_ready = True
-                self._failed_starts = 0
-            case "stored":
-                worker.leases[0].remove(message["model_id"])
-                yield message["model_id"]
-            case "idle":
-                worker.leases.popleft()
-            case "failed":
-                raise rebuild(message)
-
-    def _replace(self, worker: _Worker) -> Iterator[int]:
-        self._dismiss(worker)
+    def _replace(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.answers)
+        self._workers.remove(worker)
         why = worker.last_words()
-        begun, *untouched = [lease for lease in worker.leases if lease] or [[]]
         if worker.is_ready:
-            stored = [k for k in begun if self._is_stored(k)]
-            yield from stored
-            self._work.return_untouched([model_id for lease in untouched for model_id in lease])
-            self._work.give_back([model_id for model_id in begun if model_id not in stored], why=why)
+            stored = [k for k in worker.lease if self._is_stored(k)]
+            self._stored += stored
+            self._work.give_back([model_id for model_id in worker.lease if model_id not in stored], why=why)
         else:
-            self._work.return_untouched(begun)
             self._failed_starts += 1
         if self._failed_starts < _STARTS:
             self._hire(worker.index)
         else:
             _log.warning("one worker process less: %d in a row ended before they began (%s)", _STARTS, why)
-
-    def _dismiss(self, worker: _Worker) -> None:
-        self._selector.unregister(worker.answers)
-        self._workers.remove(worker)
 
     def _hire(self, index: int) -> None:
         try:
@@ -196,8 +217,8 @@ class Crew:
             return
         self._workers.append(worker)
         self._selector.register(worker.answers, selectors.EVENT_READ, worker)
-        if self._is_open:
-            worker.open()
+        for request in self._opening:
+            worker.ask(request)
 
 
 @dataclass(slots=True, eq=False)
@@ -207,7 +228,7 @@ class _Worker:
     requests: IO[bytes]
     answers: IO[bytes]
     errors: IO[bytes]
-    leases: deque[list[int]] = field(default_factory=deque)
+    lease: list[int] = field(default_factory=list)
     is_ready: bool = False
     unread: bytes = b""
 
@@ -228,16 +249,13 @@ class _Worker:
             raise
         return cls(index, process, cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout), errors)
 
-    def open(self) -> None:
-        self._ask("open", True)
+    def train(self, model_ids: list[int]) -> None:
+        self.lease = model_ids
+        self.ask({"train": model_ids})
 
-    def send(self, model_ids: list[int]) -> None:
-        self.leases.append(model_ids)
-        self._ask("train", model_ids)
-
-    def _ask(self, what: str, of: Any) -> None:
+    def ask(self, request: dict[str, Any]) -> None:
         with suppress(BrokenPipeError):  # it has died, which reading from it will show
-            self.requests.write(json.dumps({what: of}).encode() + b"\n")
+            self.requests.write(json.dumps(request).encode() + b"\n")
             self.requests.flush()
 
     def read(self) -> tuple[list[dict[str, Any]], bool]:

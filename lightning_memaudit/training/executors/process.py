@@ -205,10 +205,8 @@ def train_in_processes(
         parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
         pack(parcel, crew.folder, rows=rows_of(decision))
     crew.open(work, stored_since(population, store, damaged))
-    while work.remains or crew.is_busy:
-        yield from crew.attend(wait=not work.is_fresh)
-        if work.is_fresh:
-            lease = work.take()
-            for model_id in train_lease(population, plan, lease, store, decision, damaged=damaged, notes=notes):
-                yield model_id
-                yield from crew.attend(wait=False)
+    while crew.wait():
+        yield from crew.stored()
+        for model_id in train_lease(population, plan, crew.take(), store, decision, damaged=damaged, notes=notes):
+            yield model_id
+            yield from crew.stored()

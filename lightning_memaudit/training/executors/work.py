@@ -89,11 +89,6 @@ class Work:
         """Whether there are models on which no worker was killed."""
         return bool(self._fresh)
 
-    @property
-    def is_plenty(self) -> bool:
-        """Whether everybody would have a full lease after this one."""
-        return len(self._fresh) > 2 * self._n_workers * self._size * self._multiple
-
     def take(self) -> list[int]:
         """The next lease of fresh models."""
         size = self._size if len(self._fresh) >= 2 * self._n_workers * self._size else self._last

@@ -99,13 +99,18 @@ class Scene:
             yield crew
 
     def play(self, size: int = 1, damaged=(), *, trains_along: bool = False, started_early: bool = False) -> list[int]:
-        deadline = time.monotonic() + 60
         with self.crew(size, damaged, started_early=started_early) as crew:
-            while (self.work.remains or crew.is_busy) and time.monotonic() < deadline:
-                if trains_along and self.work.is_fresh:
-                    self.stored += self.work.take()
-                self.stored += crew.attend(wait=not trains_along)
+            self.watch(crew, trains_along=trains_along)
         return self.stored
+
+    def watch(self, crew: Crew, *, trains_along: bool = False) -> None:
+        """Until nothing remains; models that this process would train are left to the workers, or done at once."""
+        deadline = time.monotonic() + 60
+        while crew.wait() and time.monotonic() < deadline:
+            self.stored += crew.stored()
+            if trains_along:
+                self.stored += crew.take()
+            time.sleep(0.001)
 
     def times(self, what: str) -> int:
         path = self.folder / what
@@ -168,11 +173,11 @@ def test_a_model_that_kills_whoever_trains_it_costs_only_itself(tmp_path: Path) 
 def test_this_process_does_not_take_what_killed_a_worker(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 3, kills=[0])
     with scene.crew() as crew:
-        while scene.times("starts") < 2:
-            scene.stored += crew.attend(wait=True)
-        scene.stored += [model_id for _ in range(3) if scene.work.is_fresh for model_id in scene.work.take()]
-        assert 0 not in scene.stored
-        assert scene.work.remains or scene.times("trained-0") > 1
+        wait_for(lambda: scene.times("trained-0") > 0)
+        with pytest.raises(TrainingError, match="model 0"):
+            scene.watch(crew, trains_along=True)
+    assert sorted(scene.stored) == [1, 2]
+    assert scene.times("trained-0") == 3
 
 
 def test_what_was_stored_before_its_worker_died_is_not_trained_again(tmp_path: Path) -> None:
@@ -192,30 +197,35 @@ def test_a_damaged_shard_does_not_count_as_stored(tmp_path: Path) -> None:
 
 def test_workers_that_do_not_start_are_done_without(tmp_path: Path, caplog) -> None:
     scene = Scene(tmp_path, 40, starts=0)
-    deadline = time.monotonic() + 60
     with scene.crew() as crew:
-        while not caplog.records and time.monotonic() < deadline:
-            assert list(crew.attend(wait=False)) == []
-            time.sleep(0.01)
-        assert not crew.is_busy
+        wait_for(lambda: caplog.records)
+        scene.watch(crew, trains_along=True)
     [record] = caplog.records
     assert record.getMessage() == "one worker process less: 5 in a row ended before they began (exit code 1: no room)"
-    assert sorted(model_id for _ in range(40) if scene.work.is_fresh for model_id in scene.work.take()) == [*range(40)]
+    assert scene.stored == [*range(40)]
     assert scene.times("starts") == 5
 
 
-def test_what_a_worker_has_not_started_on_is_done_here_when_nothing_else_is_left(tmp_path: Path) -> None:
+def test_nobody_waits_for_workers_that_have_not_started(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 3, sleeps=600)
-    with scene.crew(size=2) as crew:
-        assert list(crew.attend(wait=False)) == []
-        assert scene.work.take() == [2]  # and each of the workers has one, though none is ready
-        started = time.monotonic()
-        for _ in range(2):
-            assert list(crew.attend(wait=True)) == []
-            scene.stored += scene.work.take()
-        assert sorted(scene.stored) == [0, 1]
-        assert not crew.is_busy
-        assert time.monotonic() - started < 60
+    started = time.monotonic()
+    assert scene.play(2, trains_along=True) == [0, 1, 2]
+    assert time.monotonic() - started < 60
+
+
+def test_no_worker_waits_for_this_process(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, 30)
+    with scene.crew():
+        wait_for(lambda: all(scene.store.has(k) for k in range(30)))  # while this process attends to nothing
+
+
+def test_what_all_workers_are_told_reaches_those_that_come_later_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, 6, kills_when_stored=[2], sleeps=0.3)
+    with scene.crew() as crew:
+        crew.tell({"open": "again"})
+        scene.watch(crew)
+    assert scene.times("starts") == 2
+    assert scene.times("opened") == 4
 
 
 def test_a_suspect_that_no_worker_is_left_for_is_an_error(tmp_path: Path) -> None:

@@ -55,13 +55,6 @@ def test_single_models_are_dealt_out_in_leases_that_get_smaller_at_the_end() -> 
     assert [len(lease) for lease in leases(work)] == [5, 5, 5, 3, 1, 1]
 
 
-def test_plenty_is_when_everybody_can_have_another_full_lease() -> None:
-    work = Work(range(17), size=4, n_workers=2)
-    assert work.is_plenty
-    work.take()
-    assert not work.is_plenty
-
-
 def test_what_a_killed_worker_had_not_begun_is_next() -> None:
     work = Work(range(6), size=2, n_workers=1, multiple=2)
     lease = work.take()
