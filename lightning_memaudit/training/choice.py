@@ -31,12 +31,11 @@ Engine = Literal["trainer", "in-memory", "ensemble"]
 _log = logging.getLogger(__name__)
 _CHUNK_SIZES = (8, 32, 64)  # gains flatten after that, and the last chunk of a population is shared out the worse
 _TIMED_STEPS = 8
+_SHARE_OF_TRIAL = 0.05  # of all steps of all models, that one number at once may be tried for
 _NOT_WORTH_A_TRIAL = 4.0  # seconds that all models take together
 _BETTER_BY = 1.1
 _AS_GOOD_AS = 1.1  # then the smaller number, which leaves more of the cache and the memory to other processes
 _ASKED_FOR = "asked for"
-_COMPILED_GAINS = 1.15  # about, where it gains anything
-_COMPILED_COSTS = 12.0  # seconds, in every process, when nothing is in the compiler's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,6 @@ def decide(
     store: OutcomeStore,
     *,
     allowed: Sequence[Engine],
-    n_processes: int = 1,
     foresee: Callable[[float], None] | None = None,
 ) -> Decision:
     """``choose``, once for a population, and on record in the store.
@@ -103,7 +101,6 @@ def decide(
         model_ids: The models to train.
         store: Where the choice is kept; the next run of a population sticks to it.
         allowed: The ways to choose from.
-        n_processes: How many processes share the work.
         foresee: As for ``choose``.
     """
     if population.recipe.made_from and population.decision is None:
@@ -121,7 +118,6 @@ def decide(
                     model_ids,
                     allowed=allowed,
                     length=population.length,
-                    n_processes=n_processes,
                     foresee=foresee,
                 )
         record(population, store, population.decision.choice.to_dict())
@@ -141,7 +137,6 @@ def choose(
     *,
     allowed: Sequence[Engine] = ("in-memory", "ensemble"),
     length: Length,
-    n_processes: int = 1,
     foresee: Callable[[float], None] | None = None,
 ) -> Decision:
     """Try the faster ways on a few models and take the fastest that gives the same weights.
@@ -152,7 +147,6 @@ def choose(
         model_ids: The models to train.
         allowed: The ways to choose from, where they are right for the recipe; the Trainer always is.
         length: How long training is.
-        n_processes: How many processes share the work.
         foresee: Told how many seconds all models take one after the other, before several at once are tried.
     """
     if not {"in-memory", "ensemble"} & set(allowed):
@@ -174,7 +168,7 @@ def choose(
     try:
         check_ensemble(population, plan, model_ids[:2], data, n_steps=n_steps)
         with freed_memory_kept():
-            times = _ensemble_times(population, plan, model_ids, data, known)
+            times = _ensemble_times(population, plan, model_ids, data, known, n_batches=n_batches)
     except NotHonoured as unsuited:
         return Decision(replace(plain, reason=f"training several models at once does not go with {unsuited}"), data)
     size = min(size for size, seconds in times.items() if seconds <= _AS_GOOD_AS * min(times.values()))
@@ -185,23 +179,30 @@ def choose(
         return Decision(replace(plain, reason=slower, milliseconds_per_step=milliseconds), data)
     reason = f"{step / times[size]:.1f} times as fast as one model after the other"
     choice = Choice("ensemble", size, reason, times[size] * n_batches, milliseconds)
-    if known.inspection is not None and known.inspection.steady:
-        remaining = times[size] * n_batches * len(model_ids) / n_processes
-        if remaining * (1 - 1 / _COMPILED_GAINS) > _COMPILED_COSTS:
-            choice, known = _try_compiled(population, plan, model_ids[:size], data, choice, known)
     return Decision(choice, data, known)
 
 
 def _ensemble_times(
-    population: Population, plan: SubsetPlan, model_ids: Sequence[int], data: InMemoryData, known: Known
+    population: Population,
+    plan: SubsetPlan,
+    model_ids: Sequence[int],
+    data: InMemoryData,
+    known: Known,
+    *,
+    n_batches: int,
 ) -> dict[int, float]:
-    """Seconds per step and model, by number of models at once, as far as memory allows and more at once gain."""
+    """Seconds per step and model, by number of models at once.
+
+    More are tried as long as memory allows, more at once gain, and the trial is a small part of all the steps.
+    """
     times: dict[int, float] = {}
     for size in _CHUNK_SIZES:
         ids = list(model_ids[:size])
         if times and (len(ids) in times or known.bytes_per_model * len(ids) > available_memory() / 4):
             break
         if len(times) > 1 and times[max(times)] * _BETTER_BY > times[min(times)]:
+            break
+        if times and _TIMED_STEPS * len(ids) > _SHARE_OF_TRIAL * n_batches * len(model_ids):
             break
         try:
             chunk = train_chunk(population, plan, ids, data, known, n_steps=_TIMED_STEPS)
@@ -214,35 +215,3 @@ def _ensemble_times(
             raise NotHonoured(f"{len(ids)} models at once: {type(error).__name__}") from error
         times[len(ids)] = chunk.seconds_per_step / len(ids)
     return times
-
-
-def _try_compiled(
-    population: Population,
-    plan: SubsetPlan,
-    model_ids: Sequence[int],
-    data: InMemoryData,
-    choice: Choice,
-    known: Known,
-) -> tuple[Choice, Known]:
-    """Compile the step, and take it if it is as much faster as it must be to repay that."""
-    compiled = replace(known, traces={}, compiled=True)
-    try:
-        with freed_memory_kept():
-            chunk = train_chunk(population, plan, model_ids, data, compiled, n_steps=_TIMED_STEPS)
-    except Exception as error:  # no compiler on this machine, an operator that it cannot do, ...
-        why = f"{choice.reason}; not compiled ({type(error).__name__})"
-        return replace(choice, reason=why), known
-    before = choice.milliseconds_per_step[f"ensemble-{choice.chunk_size}"]
-    after = chunk.seconds_per_step / len(model_ids) * 1e3
-    milliseconds = choice.milliseconds_per_step | {f"ensemble-{len(model_ids)}-compiled": after}
-    choice = replace(choice, milliseconds_per_step=milliseconds)
-    if after * _BETTER_BY > before:
-        return replace(choice, reason=f"{choice.reason}; compiled it gains too little"), known
-    faster = replace(
-        choice,
-        chunk_size=len(model_ids),
-        compiled=True,
-        reason=f"{choice.reason}, and compiled {before / after:.1f} times as fast again",
-        seconds_per_model=(choice.seconds_per_model or 0.0) * after / before,
-    )
-    return faster, compiled

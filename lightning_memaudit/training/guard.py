@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.training.ensemble.chunk import TrainedChunk
     from lightning_memaudit.training.ensemble.stack import Stack
     from lightning_memaudit.training.memory import InMemoryData
     from lightning_memaudit.training.task import Population
 
-__all__ = ["check_ensemble", "check_in_memory", "guard_steps"]
+__all__ = ["check_ensemble", "check_in_memory", "guard_steps", "same_chunks"]
 
 _TOLERANCE = 1e-5
 _TIMES_ONE_ULP = 4.0  # what counts as the same on a recipe that itself magnifies rounding
@@ -104,6 +105,17 @@ def check_ensemble(
                 raise NotHonoured(f"weights that differ by {difference:.1e} after {n_steps} steps{random}")
     with preserved_randomness():
         _check_scores(calm, chunk.pl_module, chunk.stack, data)
+
+
+def same_chunks(first: TrainedChunk, second: TrainedChunk) -> None:
+    """Hold models that were trained at once in one way against the same models, trained in another.
+
+    Raises:
+        NotHonoured: Their weights are not the same.
+    """
+    for k in range(len(first.model_ids)):
+        if (difference := _difference(first.stack.member(k), second.stack.member(k))) > _TOLERANCE:
+            raise NotHonoured(f"weights that differ by {difference:.1e}")
 
 
 def _random(known: Known) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.data.plan import SubsetPlan
@@ -11,8 +11,8 @@ from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.choice import Choice, Decision
+from lightning_memaudit.training.compilation import compiled_if_asked
 from lightning_memaudit.training.engines import train_here
-from lightning_memaudit.training.ensemble.loop import Known
 from lightning_memaudit.training.memory import InMemoryData, read_into_memory
 from lightning_memaudit.training.parcel import unpack
 from lightning_memaudit.training.task import Population, probe
@@ -36,6 +36,7 @@ class Session:
         plan: The subset plan.
         store: Where shards go.
         decision: How models are trained.
+        choice: How they are to be trained from the next ones on.
     """
 
     parcel: Parcel
@@ -43,6 +44,7 @@ class Session:
     plan: SubsetPlan
     store: OutcomeStore
     decision: Decision
+    choice: Choice
 
     @classmethod
     def open(cls, folder: Path) -> Session:
@@ -67,11 +69,12 @@ class Session:
         data: InMemoryData | None = None
         if choice.engine != "trainer":
             data = read_into_memory(population, train=rows)
-        known = Known(compiled=choice.compiled)
-        return cls(parcel, population, plan, store, Decision(choice, data, known))
+        plain = Decision(replace(choice, compiled=False), data)
+        return cls(parcel, population, plan, store, plain, choice)
 
     def train(self, model_ids: Sequence[int]) -> Iterator[int]:
         """Train, score and record models; yields the number of each that is in the store."""
+        self.decision = compiled_if_asked(self.population, self.plan, model_ids, self.decision, self.choice)
         return train_lease(
             self.population,
             self.plan,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +27,25 @@ if TYPE_CHECKING:
 __all__ = ["EnsembleGradients", "Traces"]
 
 _Tensors = dict[str, torch.Tensor]
-Traces = dict[tuple[torch.Size, ...], "Callable[..., _Tensors]"]
+_FEW = 8  # uses of a batch size that do not repay a trace
+_COMPILER: dict[str, Any] = {
+    "fallback_random": True,  # the random numbers that are drawn otherwise, too
+    "compile_threads": 1,  # other processes train meanwhile
+    "cpp.vec_isa_ok": True,  # what the processor says that it can do is not tried out one by one, which takes 10 s
+}
+
+
+@dataclass(slots=True)
+class Traces:
+    """Traced training steps, for all chunks of one process.
+
+    Attributes:
+        steps: By the shapes of a batch.
+        uses: Of batches of other sizes than most, which are traced when they come up often enough.
+    """
+
+    steps: dict[tuple[torch.Size, ...], Callable[..., _Tensors]] = field(default_factory=dict)
+    uses: Counter[tuple[torch.Size, ...]] = field(default_factory=Counter)
 
 
 class EnsembleGradients:
@@ -38,8 +58,9 @@ class EnsembleGradients:
         pl_module: The module whose ``training_step`` is called; its own parameters are not used.
         spec: How tensors make up a batch.
         inspection: What is known of the step.
-        traces: Traces by the shapes of a batch, shared by all chunks of one process.
-        compiled_batch_size: Compile the trace of batches of this size; None compiles nothing.
+        traces: What was traced before; it is added to.
+        batch_size: Examples in a full batch.
+        compiled: Compile the trace of full batches.
     """
 
     def __init__(
@@ -49,14 +70,16 @@ class EnsembleGradients:
         inspection: Inspection,
         *,
         traces: Traces,
-        compiled_batch_size: int | None = None,
+        batch_size: int,
+        compiled: bool = False,
     ) -> None:
         self._module = _TrainingStep(pl_module)
         self._spec = spec
         self._unused = inspection.unused
         self._steady = inspection.steady
         self._traces = traces
-        self._compiled_batch_size = compiled_batch_size
+        self._batch_size = batch_size
+        self._compiled = compiled
 
     def __call__(self, stack: Stack, leaves: list[torch.Tensor], index: int) -> None:
         """Leave the gradients in ``.grad`` of the stacked parameters; buffers are updated in place.
@@ -70,10 +93,7 @@ class EnsembleGradients:
             used = {name: parameter for name, parameter in stack.trained.items() if name not in self._unused}
             rest = {name: parameter for name, parameter in stack.trained.items() if name in self._unused} | stack.fixed
             arguments = (_detached(used), _detached(rest), stack.buffers, leaves)
-            shapes = tuple(leaf.shape for leaf in leaves)
-            if shapes not in self._traces:
-                self._traces[shapes] = self._trace(*pytree.tree_map(torch.clone, arguments))  # which may be written to
-            for name, gradient in self._traces[shapes](*arguments).items():
+            for name, gradient in self._step(*arguments)(*arguments).items():
                 used[name].grad = gradient.contiguous()  # fused optimizers go through memory as it lies
             return
         for parameter in stack.trained.values():
@@ -81,18 +101,27 @@ class EnsembleGradients:
         losses = vmap(self._loss(index), randomness="different")(stack.trained, stack.fixed, stack.buffers, leaves)
         torch.autograd.backward(losses.sum())  # of the parameters that take part in this step
 
-    def _trace(self, *arguments: Any) -> Callable[..., _Tensors]:
-        state = torch.get_rng_state()
+    def _step(self, *arguments: Any) -> Callable[..., _Tensors]:
+        """What gives the gradients for arguments of these shapes."""
+        shapes = tuple(leaf.shape for leaf in arguments[-1])
+        if shapes in self._traces.steps:
+            return self._traces.steps[shapes]
         gradients = vmap(grad(self._loss(0)), randomness="different")
 
         def step(*arguments: Any) -> _Tensors:
             with ChannelsLastPooling():  # type: ignore[no-untyped-call]
                 return gradients(*arguments)  # type: ignore[no-any-return]
 
-        traced: Callable[..., _Tensors] = make_fx(step)(*arguments)
+        is_full = shapes[0][1] == self._batch_size
+        self._traces.uses[shapes] += 1
+        if not is_full and self._traces.uses[shapes] <= _FEW:
+            return step
+        state = torch.get_rng_state()
+        traced: Callable[..., _Tensors] = make_fx(step)(*pytree.tree_map(torch.clone, arguments))  # it may write
         torch.set_rng_state(state)
-        if arguments[-1][0].shape[1] == self._compiled_batch_size:
-            return torch.compile(traced, dynamic=False)
+        if is_full and self._compiled:
+            traced = torch.compile(traced, dynamic=False, options=_COMPILER)
+        self._traces.steps[shapes] = traced
         return traced
 
     def _loss(self, index: int) -> Callable[..., torch.Tensor]:

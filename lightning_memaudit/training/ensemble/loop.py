@@ -84,15 +84,15 @@ class Known:
         first: The first of all models, before training; what it holds is the same in the others.
         inspection: Of the training step.
         bytes_per_model: Memory that one model of a chunk takes in training, about.
-        traces: Traced training steps by the shapes of their batches.
-        compiled: Compile the traced step of full batches.
+        traces: Traced training steps.
+        compiled_size: Compile the traced step of full batches of so many models; None compiles nothing.
     """
 
     first: LightningModule | None = None
     inspection: Inspection | None = None
     bytes_per_model: int = 0
-    traces: Traces = field(default_factory=dict)
-    compiled: bool = False
+    traces: Traces = field(default_factory=Traces)
+    compiled_size: int | None = None
 
 
 class EnsembleLoop(InternalCallback):
@@ -166,7 +166,8 @@ class EnsembleLoop(InternalCallback):
             rows.spec,
             self.known.inspection,
             traces=self.known.traces,
-            compiled_batch_size=batch_size if self.known.compiled else None,
+            batch_size=batch_size,
+            compiled=self.known.compiled_size == len(modules),
         )
         optimizer = trainer.optimizers[0]
         step_stacked(optimizer, pl_module, stack, may_fuse=self.known.inspection.steady)
@@ -179,7 +180,7 @@ class EnsembleLoop(InternalCallback):
                 for index, indices in enumerate(torch.split(drawn, batch_size, dim=1)):
                     started = time.perf_counter()
                     started_step(trainer, index)
-                    gradients(stack, [leaf[indices] for leaf in rows.leaves], index)
+                    gradients(stack, rows.gather(indices), index)
                     clip_per_model(optimized, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
                     optimizer.step()
                     finished_step(trainer)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lightning_memaudit.training.choice import decide
+from lightning_memaudit.training.compilation import compiled_where_it_pays
 from lightning_memaudit.training.engines import train_here
 from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.process import allowed_engines, can_share, train_in_processes
@@ -61,7 +62,6 @@ class Auto:
                 model_ids,
                 store,
                 allowed=allowed_engines(None),
-                n_processes=n_workers,
                 foresee=foresee,
             )
             seconds = decision.choice.seconds_per_model
@@ -80,4 +80,6 @@ class Auto:
                 except NotSentError as error:
                     _log.warning("one process instead of %d: %s", n_workers, error)
         todo = [model_id for model_id in model_ids if model_id not in done]
+        if todo:
+            decision = compiled_where_it_pays(population, plan, todo, store, decision)
         yield from train_here(population, plan, todo, store, decision, notes=notes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.training.choice import Engine, decide, record
+from lightning_memaudit.training.compilation import compiled_where_it_pays
 from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
 from lightning_memaudit.training.executors.work import Work, last_size
@@ -87,9 +88,7 @@ class Process:
         n_workers = min(self.n_workers or default_workers(population), len(model_ids))
         with using_threads(share_of_threads(n_workers)), Crew.beside_this_process(n_workers) as crew:
             crew.start()
-            decision = decide(
-                population, plan, model_ids, store, allowed=allowed_engines(self.engine), n_processes=n_workers
-            )
+            decision = decide(population, plan, model_ids, store, allowed=allowed_engines(self.engine))
             yield from train_in_processes(population, plan, model_ids, store, decision, crew, notes=notes)
 
 
@@ -164,9 +163,9 @@ def make_parcel(
 
 
 def deal(model_ids: Sequence[int], choice: Choice, n_workers: int, *, multiple: int = 1) -> Work:
-    """Models in leases; a step that is compiled is compiled for one number of models."""
+    """Models in leases."""
     size = choice.chunk_size
-    last = size if choice.compiled else last_size(len(model_ids), size, n_workers)
+    last = last_size(len(model_ids), size, n_workers)
     return Work(model_ids, size=size, last=last, n_workers=n_workers, multiple=multiple)
 
 
@@ -200,11 +199,14 @@ def train_in_processes(
     damaged = {model_id for model_id in model_ids if store.has(model_id, population.recipe.arm)}
     n_workers = crew.size + 1
     work = deal(model_ids, decision.choice, n_workers)
-    record(population, store, {**decision.choice.to_dict(), "processes": n_workers})
     if crew.size:
         parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
         pack(parcel, crew.folder, rows=rows_of(decision))
     crew.open(work, stored_since(population, store, damaged))
+    decision = compiled_where_it_pays(population, plan, model_ids, store, decision, n_processes=n_workers)
+    if decision.choice.compiled:
+        crew.tell({"use": decision.choice.to_dict()})
+    record(population, store, {**decision.choice.to_dict(), "processes": n_workers})
     while crew.wait():
         yield from crew.stored()
         for model_id in train_lease(population, plan, crew.take(), store, decision, damaged=damaged, notes=notes):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, TrainingError
 from lightning_memaudit.training.choice import decide, record
+from lightning_memaudit.training.compilation import compiled_where_it_pays
 from lightning_memaudit.training.executors.process import (
     allowed_engines,
     at_least,
@@ -113,9 +114,8 @@ class Ray:
                 self._connect(ray, **folder)
             n_actors = min(self.n_actors or self._places(ray), len(model_ids))
             with using_threads(self.num_cpus):
-                decision = decide(
-                    population, plan, model_ids, store, allowed=allowed_engines(self.engine), n_processes=n_actors
-                )
+                decision = decide(population, plan, model_ids, store, allowed=allowed_engines(self.engine))
+                decision = compiled_where_it_pays(population, plan, model_ids, store, decision, n_processes=n_actors)
             record(population, store, {**decision.choice.to_dict(), "processes": n_actors})
             damaged = {model_id for model_id in model_ids if store.has(model_id, population.recipe.arm)}
             work = deal(model_ids, decision.choice, n_actors, multiple=_leases_a_call(decision.choice))

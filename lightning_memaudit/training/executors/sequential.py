@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lightning_memaudit.training.choice import decide
+from lightning_memaudit.training.compilation import compiled_where_it_pays
 from lightning_memaudit.training.engines import train_here
 
 if TYPE_CHECKING:
@@ -87,4 +88,5 @@ def _run(
 ) -> Iterator[int]:
     if model_ids:
         decision = decide(population, plan, model_ids, store, allowed=allowed)
+        decision = compiled_where_it_pays(population, plan, model_ids, store, decision)
         yield from train_here(population, plan, model_ids, store, decision, notes=notes)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from lightning_memaudit import SubsetPlan
 from lightning_memaudit.data.randomness import random_state
@@ -16,6 +14,9 @@ from lightning_memaudit.training.choice import Choice, choose, decide
 from lightning_memaudit.training.executors import find_executor
 from tests.helpers import zoo
 from tests.helpers.engines import PLAN, memory_of, opened_store, population
+
+if TYPE_CHECKING:
+    import torch
 
 AUTO = ("in-memory", "ensemble")
 RIGHT = "the same weights as the Trainer"
@@ -230,75 +231,3 @@ def test_nothing_to_train_is_nothing_to_choose(name) -> None:
 def test_unknown_executors_are_refused(executor) -> None:
     with pytest.raises(ArgumentError, match=r"executor=.*: one of auto, trainer, sequential, ensemble, process, ray"):
         find_executor(executor)
-
-
-# Compiled steps
-
-
-def whole_batches() -> zoo.Data:
-    return zoo.Data(batch_size=12)
-
-
-class Compiled:
-    """Stands for a compiler: ``speed`` times as fast as what it is given."""
-
-    def __init__(self, clock: dict[str, float], speed: float) -> None:
-        self.clock = clock
-        self.speed = speed
-
-    def __call__(self, traced: Any, *, dynamic: bool) -> Any:
-        assert not dynamic
-        self.clock["speed"] = self.speed
-        return traced
-
-
-@pytest.fixture
-def clock(worth_a_trial, monkeypatch) -> dict[str, float]:
-    """Time as a trial sees it: a step takes a second for each model, less when it is compiled."""
-    monkeypatch.setattr(choice_module, "_COMPILED_COSTS", 0.0)
-    real, clock = choice_module.train_chunk, {"speed": 1.0}
-
-    def train_chunk(people: Any, plan: Any, model_ids: Any, *rest: Any, **options: Any) -> Any:
-        chunk = real(people, plan, model_ids, *rest, **options)
-        return replace(chunk, seconds_per_step=len(model_ids) / clock["speed"])
-
-    monkeypatch.setattr(choice_module, "train_chunk", train_chunk)
-    return clock
-
-
-def test_a_compiled_step_is_taken_where_it_is_faster(clock, monkeypatch) -> None:
-    monkeypatch.setattr(torch, "compile", Compiled(clock, 2.5))
-    people = population(zoo.Net, data=whole_batches)
-    opened_store(people)
-    decision = choose(people, PLAN, range(8), length=people.length)
-    assert decision.choice.compiled
-    assert decision.known.compiled
-    assert decision.choice.reason.endswith("and compiled 2.5 times as fast again")
-    assert decision.choice.milliseconds_per_step["ensemble-8-compiled"] == pytest.approx(400)
-    assert decision.choice.seconds_per_model == pytest.approx(12 / 2.5)
-
-
-def test_a_compiled_step_that_gains_too_little_is_not(clock, monkeypatch) -> None:
-    monkeypatch.setattr(choice_module, "_BETTER_BY", 1.1)
-    monkeypatch.setattr(choice_module, "check_in_memory", lambda *_, **__: 50.0)
-    monkeypatch.setattr(torch, "compile", Compiled(clock, 1.05))
-    found = chosen(population(zoo.Net, data=whole_batches))
-    assert not found.compiled
-    assert found.reason.endswith("; compiled it gains too little")
-
-
-def test_no_compiler(clock, monkeypatch) -> None:
-    def compile_(*_: Any, **__: Any) -> Any:
-        raise OSError("no c++ here")
-
-    monkeypatch.setattr(torch, "compile", compile_)
-    found = chosen(population(zoo.Net, data=whole_batches))
-    assert (found.engine, found.compiled) == ("ensemble", False)
-    assert found.reason.endswith("; not compiled (OSError)")
-
-
-@pytest.mark.parametrize("model", [zoo.Net, zoo.Counts])
-def test_nothing_is_compiled_that_does_not_repay_it_or_changes(model, clock, monkeypatch) -> None:
-    monkeypatch.setattr(torch, "compile", None)
-    monkeypatch.setattr(choice_module, "_COMPILED_COSTS", 1e9 if model is zoo.Net else 0.0)
-    assert chosen(population(model, data=whole_batches)).engine == "ensemble"

@@ -1,0 +1,129 @@
+"""Compiles the training step of many models at once, where the models that remain repay it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lightning_memaudit.data.randomness import preserved_randomness
+from lightning_memaudit.training.allocation import freed_memory_kept
+from lightning_memaudit.training.choice import Decision, record
+from lightning_memaudit.training.ensemble.chunk import train_chunk
+from lightning_memaudit.training.ensemble.gradients import Traces
+from lightning_memaudit.training.guard import same_chunks
+from lightning_memaudit.training.loops.honoured import NotHonoured
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.training.choice import Choice
+    from lightning_memaudit.training.ensemble.chunk import TrainedChunk
+    from lightning_memaudit.training.task import Population
+
+__all__ = ["compiled_if_asked", "compiled_where_it_pays"]
+
+_log = logging.getLogger(__name__)
+_TIMED_STEPS = 18
+_GAINS = 1.5  # about, where it gains anything
+_COSTS = 20.0  # seconds of one process, when nothing is in the compiler's cache
+_COSTS_OTHERS = 5.0  # seconds of each other process, which finds everything there
+_BETTER_BY = 1.1
+
+
+def compiled_where_it_pays(
+    population: Population,
+    plan: SubsetPlan,
+    model_ids: Sequence[int],
+    store: OutcomeStore,
+    decision: Decision,
+    *,
+    n_processes: int = 1,
+) -> Decision:
+    """The decision with its step compiled, where that is likely to gain, does gain, and gives the same weights.
+
+    Args:
+        population: The prepared recipe, which keeps the decision.
+        plan: The subset plan.
+        model_ids: The models to train.
+        store: Where the choice is kept.
+        decision: How they would be trained; it is returned where the step is not compiled.
+        n_processes: How many processes share the work. What one of them compiles the others find in the cache.
+    """
+    choice, inspection = decision.choice, decision.known.inspection
+    if choice.engine != "ensemble" or choice.compiled or inspection is None or not inspection.steady:
+        return decision
+    gains = (choice.seconds_per_model or 0.0) * len(model_ids) * (1 - 1 / _GAINS)
+    if gains < _COSTS + _COSTS_OTHERS * (n_processes - 1):
+        return decision
+    with preserved_randomness():
+        population.decision = _tried(population, plan, model_ids[: choice.chunk_size], decision)
+    record(population, store, population.decision.choice.to_dict())
+    return population.decision
+
+
+def compiled_if_asked(
+    population: Population, plan: SubsetPlan, model_ids: Sequence[int], decision: Decision, choice: Choice
+) -> Decision:
+    """The decision as another process made it: compiled, where that can be done in this process too.
+
+    Args:
+        population: The prepared recipe.
+        plan: The subset plan.
+        model_ids: The models that are trained next.
+        decision: How they would be trained in this process.
+        choice: How they are to be trained.
+    """
+    if not choice.compiled or decision.choice.compiled or len(model_ids) < choice.chunk_size:
+        return decision
+    try:
+        with preserved_randomness():
+            compiled, _ = _compiled(population, plan, model_ids[: choice.chunk_size], decision, n_steps=1)
+    except Exception as error:  # no compiler on this machine, say
+        _log.warning("the training step is not compiled: %s: %s", type(error).__name__, error)
+        return Decision(replace(choice, compiled=False), decision.data, decision.known)
+    return Decision(choice, decision.data, compiled.known)
+
+
+def _tried(population: Population, plan: SubsetPlan, model_ids: Sequence[int], decision: Decision) -> Decision:
+    choice, data = decision.choice, decision.data
+    assert data is not None  # noqa: S101 - an ensemble has them
+    with freed_memory_kept():
+        plain = train_chunk(population, plan, model_ids, data, decision.known, n_steps=_TIMED_STEPS)
+    try:
+        compiled, chunk = _compiled(population, plan, model_ids, decision, n_steps=_TIMED_STEPS)
+    except Exception as error:  # no compiler on this machine, an operator that it cannot do, ...
+        return _not(decision, f"not compiled ({type(error).__name__})")
+    after = chunk.seconds_per_step / len(model_ids) * 1e3
+    times = choice.milliseconds_per_step | {f"ensemble-{len(model_ids)}-compiled": after}
+    decision = replace(decision, choice=replace(choice, milliseconds_per_step=times))
+    gain = plain.seconds_per_step / chunk.seconds_per_step
+    if gain < _BETTER_BY:
+        return _not(decision, "compiled it gains too little")
+    try:
+        same_chunks(plain, chunk)
+    except NotHonoured as difference:
+        return _not(decision, f"not compiled: {difference}")
+    faster = replace(
+        compiled.choice,
+        milliseconds_per_step=times,
+        reason=f"{choice.reason}, and compiled {gain:.1f} times as fast again",
+        seconds_per_model=(choice.seconds_per_model or 0.0) / gain,
+    )
+    return replace(compiled, choice=faster)
+
+
+def _compiled(
+    population: Population, plan: SubsetPlan, model_ids: Sequence[int], decision: Decision, *, n_steps: int
+) -> tuple[Decision, TrainedChunk]:
+    assert decision.data is not None  # noqa: S101 - an ensemble has them
+    known = replace(decision.known, traces=Traces(), compiled_size=len(model_ids))
+    with freed_memory_kept():
+        chunk = train_chunk(population, plan, model_ids, decision.data, known, n_steps=n_steps)
+    return Decision(replace(decision.choice, chunk_size=len(model_ids), compiled=True), decision.data, known), chunk
+
+
+def _not(decision: Decision, why: str) -> Decision:
+    return replace(decision, choice=replace(decision.choice, reason=f"{decision.choice.reason}; {why}"))
