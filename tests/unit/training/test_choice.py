@@ -26,6 +26,7 @@ RIGHT = "the same weights as the Trainer"
 def worth_a_trial(monkeypatch) -> None:
     monkeypatch.setattr(choice_module, "_NOT_WORTH_A_TRIAL", 0.0)
     monkeypatch.setattr(choice_module, "_BETTER_BY", 0.0)
+    monkeypatch.setattr(choice_module, "_SHARE_OF_TRIAL", 1e9)
 
 
 def chosen(people: Any, n_models: int = 10, allowed: Any = AUTO, plan: SubsetPlan = PLAN) -> Choice:
@@ -57,6 +58,14 @@ def test_chunks_are_timed(n_models, sizes, worth_a_trial, monkeypatch) -> None:
         == f"{times['in-memory'] / times[f'ensemble-{best}']:.1f} times as fast as one model after the other"
     )
     assert found.seconds_per_model == pytest.approx(20 * times[f"ensemble-{best}"] / 1e3)
+
+
+def test_larger_chunks_are_not_tried_where_that_is_a_good_part_of_the_work(worth_a_trial, monkeypatch) -> None:
+    steps = 20 * 40  # 8 of each of 32 models are a third of them
+    for share, sizes in [(0.31, [8]), (0.33, [8, 32])]:
+        monkeypatch.setattr(choice_module, "_SHARE_OF_TRIAL", share)
+        times = chosen(population(zoo.Counts), steps // 20).milliseconds_per_step
+        assert list(times) == ["in-memory", *[f"ensemble-{size}" for size in sizes]]
 
 
 def test_chunks_that_do_not_fit_into_memory_are_not_tried(worth_a_trial, monkeypatch) -> None:

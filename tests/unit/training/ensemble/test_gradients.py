@@ -79,7 +79,7 @@ def test_steady_steps_are_traced_once_for_full_batches_and_for_others_that_come_
         batches.check(size)
     assert [[leaf[1] for leaf in shapes] for shapes in batches.traces.steps] == [[8, 8]]
     for _ in range(6):
-        batches.step(5)
+        batches.check(5)
     assert len(batches.traces.steps) == 1
     batches.check(5)
     batches.check(5)
