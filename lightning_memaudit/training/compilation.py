@@ -31,6 +31,7 @@ _GAINS = 1.5  # about, where it gains anything
 _COSTS = 20.0  # seconds of one process, when nothing is in the compiler's cache
 _COSTS_OTHERS = 5.0  # seconds of each other process, which finds everything there
 _BETTER_BY = 1.1
+_AT_ONCE = 32  # models; more leave the cache of a core, and calls take no time that they would save
 
 
 def compiled_where_it_pays(
@@ -92,6 +93,7 @@ def _tried(population: Population, plan: SubsetPlan, model_ids: Sequence[int], d
     assert data is not None  # noqa: S101 - an ensemble has them
     with freed_memory_kept():
         plain = train_chunk(population, plan, model_ids, data, decision.known, n_steps=_TIMED_STEPS)
+    model_ids = model_ids[:_AT_ONCE]
     try:
         compiled, chunk = _compiled(population, plan, model_ids, decision, n_steps=_TIMED_STEPS)
     except Exception as error:  # no compiler on this machine, an operator that it cannot do, ...
@@ -99,7 +101,7 @@ def _tried(population: Population, plan: SubsetPlan, model_ids: Sequence[int], d
     after = chunk.seconds_per_step / len(model_ids) * 1e3
     times = choice.milliseconds_per_step | {f"ensemble-{len(model_ids)}-compiled": after}
     decision = replace(decision, choice=replace(choice, milliseconds_per_step=times))
-    gain = plain.seconds_per_step / chunk.seconds_per_step
+    gain = plain.seconds_per_step / len(plain.model_ids) * 1e3 / after
     if gain < _BETTER_BY:
         return _not(decision, "compiled it gains too little")
     try:

@@ -108,12 +108,12 @@ def check_ensemble(
 
 
 def same_chunks(first: TrainedChunk, second: TrainedChunk) -> None:
-    """Hold models that were trained at once in one way against the same models, trained in another.
+    """Hold models that were trained at once in one way against the first of them, trained in another.
 
     Raises:
         NotHonoured: Their weights are not the same.
     """
-    for k in range(len(first.model_ids)):
+    for k in range(len(second.model_ids)):
         if (difference := _difference(first.stack.member(k), second.stack.member(k))) > _TOLERANCE:
             raise NotHonoured(f"weights that differ by {difference:.1e}")
 

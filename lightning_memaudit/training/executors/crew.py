@@ -27,6 +27,8 @@ from lightning_memaudit.training.failure import rebuild
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lightning_memaudit.training.choice import Choice
+
 __all__ = ["Crew"]
 
 _log = logging.getLogger(__name__)
@@ -113,16 +115,21 @@ class Crew:
         """
         with self._change:
             self._work, self._is_stored = work, is_stored
-        self.tell({"open": True})
+            self._tell({"open": True})
         self.start()
         self._attendant.start()
 
-    def tell(self, request: dict[str, Any]) -> None:
-        """Send a request to all workers, and to those that come later; it holds for the leases that they get then."""
+    def use(self, choice: Choice) -> None:
+        """Let the workers train otherwise, from their next models on."""
         with self._change:
-            self._opening.append(request)
-            for worker in self._workers:
-                worker.ask(request)
+            self._work.use(choice.chunk_size)
+            self._tell({"use": choice.to_dict()})
+
+    def _tell(self, request: dict[str, Any]) -> None:
+        """Send a request to all workers, and to those that come later."""
+        self._opening.append(request)
+        for worker in self._workers:
+            worker.ask(request)
 
     def take(self) -> list[int]:
         """Models for this process to train; none when it has to wait for what the workers do, or all is done."""

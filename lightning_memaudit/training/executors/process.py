@@ -163,9 +163,9 @@ def make_parcel(
 
 
 def deal(model_ids: Sequence[int], choice: Choice, n_workers: int, *, multiple: int = 1) -> Work:
-    """Models in leases."""
+    """Models in leases; a step that is compiled is compiled for one number of models."""
     size = choice.chunk_size
-    last = last_size(len(model_ids), size, n_workers)
+    last = size if choice.compiled else last_size(len(model_ids), size, n_workers)
     return Work(model_ids, size=size, last=last, n_workers=n_workers, multiple=multiple)
 
 
@@ -205,7 +205,7 @@ def train_in_processes(
     crew.open(work, stored_since(population, store, damaged))
     decision = compiled_where_it_pays(population, plan, model_ids, store, decision, n_processes=n_workers)
     if decision.choice.compiled:
-        crew.tell({"use": decision.choice.to_dict()})
+        crew.use(decision.choice)
     record(population, store, {**decision.choice.to_dict(), "processes": n_workers})
     while crew.wait():
         yield from crew.stored()

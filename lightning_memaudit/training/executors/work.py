@@ -79,6 +79,10 @@ class Work:
         self._n_workers = n_workers
         self._tries: dict[int, int] = {}
 
+    def use(self, size: int) -> None:
+        """Deal out so many models at a time from now on, to the end."""
+        self._size = self._last = size
+
     @property
     def remains(self) -> bool:
         """Whether there is any."""

@@ -16,6 +16,7 @@ import torch
 
 from lightning_memaudit import OutcomeStore
 from lightning_memaudit.exceptions import MismatchError, TrainingError
+from lightning_memaudit.training.choice import Choice
 from lightning_memaudit.training.executors import crew as crew_module
 from lightning_memaudit.training.executors.crew import Crew
 from lightning_memaudit.training.executors.work import Work
@@ -57,6 +58,10 @@ for line in sys.stdin:
     request = json.loads(line)
     if request.get("open"):
         count("opened")
+        continue
+    if choice := request.get("use"):
+        for what in ("engine", "chunk_size", "compiled"):
+            count(f"use-{choice[what]}")
         continue
     for model_id in request["train"]:
         count(f"trained-{model_id}")
@@ -219,13 +224,15 @@ def test_no_worker_waits_for_this_process(tmp_path: Path) -> None:
         wait_for(lambda: all(scene.store.has(k) for k in range(30)))  # while this process attends to nothing
 
 
-def test_what_all_workers_are_told_reaches_those_that_come_later_too(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, 6, kills_when_stored=[2], sleeps=0.3)
+def test_how_to_train_reaches_all_workers_and_those_that_come_later(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, 9, kills_when_stored=[2], sleeps=0.3)
     with scene.crew() as crew:
-        crew.tell({"open": "again"})
+        crew.use(Choice("ensemble", 2, compiled=True))
+        assert crew.take() == [0, 1]
         scene.watch(crew)
+    assert [scene.times(f"use-{what}") for what in ("ensemble", "2", "True")] == [2, 2, 2]
     assert scene.times("starts") == 2
-    assert scene.times("opened") == 4
+    assert sorted(scene.stored) == list(range(2, 9))
 
 
 def test_a_suspect_that_no_worker_is_left_for_is_an_error(tmp_path: Path) -> None:
