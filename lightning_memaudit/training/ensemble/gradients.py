@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +20,7 @@ from lightning_memaudit.training.loops.honoured import NotHonoured
 from lightning_memaudit.training.loops.in_memory import training_step_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from lightning.pytorch import LightningModule
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["EnsembleGradients", "Traces"]
 
 _Tensors = dict[str, torch.Tensor]
+_Step = Callable[..., list[torch.Tensor]]
 _FEW = 8  # uses of a batch size that do not repay a trace
 _COMPILER: dict[str, Any] = {
     "fallback_random": True,  # the random numbers that are drawn otherwise, too
@@ -44,7 +47,7 @@ class Traces:
         uses: Of batches of other sizes than most, which are traced when they come up often enough.
     """
 
-    steps: dict[tuple[torch.Size, ...], Callable[..., _Tensors]] = field(default_factory=dict)
+    steps: dict[tuple[torch.Size, ...], _Step] = field(default_factory=dict)
     uses: Counter[tuple[torch.Size, ...]] = field(default_factory=Counter)
 
 
@@ -92,35 +95,38 @@ class EnsembleGradients:
         if self._steady:
             used = {name: parameter for name, parameter in stack.trained.items() if name not in self._unused}
             rest = {name: parameter for name, parameter in stack.trained.items() if name in self._unused} | stack.fixed
-            arguments = (_detached(used), _detached(rest), stack.buffers, leaves)
-            for name, gradient in self._step(*arguments)(*arguments).items():
-                used[name].grad = gradient.contiguous()  # fused optimizers go through memory as it lies
+            tensors = [*(t.detach() for t in (*used.values(), *rest.values())), *stack.buffers.values(), *leaves]
+            found = self._step((list(used), list(rest), list(stack.buffers)), tensors)(*tensors)
+            for parameter, gradient in zip(used.values(), found, strict=True):
+                parameter.grad = gradient.contiguous()  # fused optimizers go through memory as it lies
             return
         for parameter in stack.trained.values():
             parameter.grad = None
         losses = vmap(self._loss(index), randomness="different")(stack.trained, stack.fixed, stack.buffers, leaves)
         torch.autograd.backward(losses.sum())  # of the parameters that take part in this step
 
-    def _step(self, *arguments: Any) -> Callable[..., _Tensors]:
-        """What gives the gradients for arguments of these shapes."""
-        shapes = tuple(leaf.shape for leaf in arguments[-1])
+    def _step(self, names: Sequence[Sequence[str]], tensors: list[torch.Tensor]) -> _Step:
+        """What gives the gradients for tensors of these shapes: those of the stack under their names, and a batch."""
+        shapes = tuple(leaf.shape for leaf in tensors[sum(map(len, names)) :])
         if shapes in self._traces.steps:
             return self._traces.steps[shapes]
         gradients = vmap(grad(self._loss(0)), randomness="different")
 
-        def step(*arguments: Any) -> _Tensors:
+        def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
+            rest = iter(tensors)
+            named = [dict(zip(kind, islice(rest, len(kind)), strict=True)) for kind in names]
             with ChannelsLastPooling():  # type: ignore[no-untyped-call]
-                return gradients(*arguments)  # type: ignore[no-any-return]
+                return list(gradients(*named, list(rest)).values())
 
         is_full = shapes[0][1] == self._batch_size
         self._traces.uses[shapes] += 1
         if not is_full and self._traces.uses[shapes] <= _FEW:
             return step
         state = torch.get_rng_state()
-        traced: Callable[..., _Tensors] = make_fx(step)(*pytree.tree_map(torch.clone, arguments))  # it may write
+        traced: _Step = make_fx(step)(*[tensor.clone() for tensor in tensors])  # which it may write to
         torch.set_rng_state(state)
         if is_full and self._compiled:
-            traced = torch.compile(traced, dynamic=False, options=_COMPILER)
+            traced = _compiled(traced, tensors)
         self._traces.steps[shapes] = traced
         return traced
 
@@ -149,5 +155,15 @@ class _TrainingStep(nn.Module):
         return training_step_of(self.pl_module)(batch, index)
 
 
-def _detached(tensors: Any) -> _Tensors:
-    return {name: tensor.detach() for name, tensor in tensors.items()}
+def _compiled(traced: Any, tensors: list[torch.Tensor]) -> _Step:
+    """A traced step, compiled without a look at how it is called, which is the same every time."""
+    import torch._inductor as inductor
+
+    with torch.no_grad():
+        compiled = inductor.compile(traced, [*tensors], options=_COMPILER)
+
+    @torch.no_grad()
+    def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        return list(compiled(*tensors))
+
+    return step

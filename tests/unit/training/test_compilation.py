@@ -14,6 +14,7 @@ from lightning_memaudit.training import compilation
 from lightning_memaudit.training.choice import Decision, decide
 from lightning_memaudit.training.compilation import compiled_if_asked, compiled_where_it_pays
 from lightning_memaudit.training.engines import train_here
+from lightning_memaudit.training.ensemble import gradients
 from tests.helpers import zoo
 from tests.helpers.engines import PLAN, memory_of, opened_store, population, stored
 
@@ -124,10 +125,10 @@ def test_a_compiled_step_that_gains_too_little_is_not(clock, monkeypatch) -> Non
 
 
 def test_a_compiled_step_with_other_weights_is_not(free, monkeypatch) -> None:
-    def compile_(traced: Any, **_: Any) -> Any:
-        return lambda *arguments: {name: 1.01 * gradient for name, gradient in traced(*arguments).items()}
+    def compiled(traced: Any, _: Any) -> Any:
+        return lambda *tensors: [1.01 * gradient for gradient in traced(*tensors)]
 
-    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(gradients, "_compiled", compiled)
     found = Scene().decide().choice
     assert not found.compiled
     assert "; not compiled: weights that differ by" in found.reason
@@ -149,7 +150,7 @@ def test_no_compiler_on_this_machine(free, caplog, tmp_path, monkeypatch) -> Non
 
 
 def test_nothing_is_compiled_that_does_not_repay_it_or_changes_from_step_to_step(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "compile", None)
+    monkeypatch.setattr(gradients, "_compiled", None)
     scene = Scene()
     assert scene.decide() is scene.plain
     monkeypatch.setattr(compilation, "_COSTS", 0.0)
@@ -160,7 +161,7 @@ def test_nothing_is_compiled_that_does_not_repay_it_or_changes_from_step_to_step
 
 
 def test_another_process_waits_for_a_whole_chunk(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "compile", None)
+    monkeypatch.setattr(gradients, "_compiled", None)
     scene = Scene()
     asked = replace(scene.plain.choice, compiled=True)
     assert compiled_if_asked(scene.people, PLAN, range(N_MODELS - 1), scene.plain, asked) is scene.plain
