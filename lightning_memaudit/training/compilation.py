@@ -27,8 +27,8 @@ __all__ = ["compiled_if_asked", "compiled_where_it_pays"]
 
 _log = logging.getLogger(__name__)
 _TIMED_STEPS = 18
-_GAINS = 1.5  # about, where it gains anything
-_COSTS = 20.0  # seconds of one process, when nothing is in the compiler's cache
+_GAINS = 1.8  # about, where it gains anything
+_COSTS = 25.0  # seconds of one process, when nothing is in the compiler's cache
 _COSTS_OTHERS = 5.0  # seconds of each other process, which finds everything there
 _BETTER_BY = 1.1
 _AT_ONCE = 32  # models; more leave the cache of a core, and calls take no time that they would save
