@@ -4,9 +4,8 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from lightning_memaudit.exceptions import (
 )
 from lightning_memaudit.functional.stopping import Reliable, Settled
 from lightning_memaudit.testing import ConstantLearner, LookupProblem
+from tests.helpers.forked import Forked, finished
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
 ONE_EPOCH = {"max_epochs": 1, "accelerator": "cpu"}
@@ -39,7 +39,7 @@ def lookup_audit(problem: LookupProblem, store: Path, **options) -> Audit:
 
 
 def test_the_estimate_converges_to_the_exact_memorization(problem: LookupProblem, tmp_path: Path) -> None:
-    n_models = 300
+    n_models = 240
     report = lookup_audit(problem, tmp_path, n_models=n_models).run(progress=False)
     exact = problem.exact_memorization(subset_fraction=0.7)
     result = report.memorization
@@ -50,14 +50,14 @@ def test_the_estimate_converges_to_the_exact_memorization(problem: LookupProblem
 
 
 def test_topping_up_gives_the_same_outcomes_bit_for_bit(problem: LookupProblem, tmp_path: Path) -> None:
-    grown = lookup_audit(problem, tmp_path / "grown", n_models=50)
+    grown = lookup_audit(problem, tmp_path / "grown", n_models=20)
     grown.train(progress=False)
-    lookup_audit(problem, tmp_path / "grown", n_models=100).train(progress=False)
-    lookup_audit(problem, tmp_path / "whole", n_models=100).train(progress=False)
+    lookup_audit(problem, tmp_path / "grown", n_models=40).train(progress=False)
+    lookup_audit(problem, tmp_path / "whole", n_models=40).train(progress=False)
     stores = [OutcomeStore(tmp_path / name) for name in ("grown", "whole")]
     for split in ("train", "test"):
         first, second = (store.load(split=split) for store in stores)
-        assert len(first.model_ids) == 100
+        assert len(first.model_ids) == 40
         for field in ("correct", "margin", "loss", "prediction", "mask"):
             assert np.array_equal(getattr(first, field), getattr(second, field))
 
@@ -85,8 +85,7 @@ def test_an_audit_in_another_process_sees_the_same_rows(tmp_path: Path) -> None:
         from tests.helpers.tiny import *
         Audit(TinyNet, TinyData, trainer=TRAINER, n_models=2, store={str(tmp_path / "there")!r}).train(progress=False)
     """
-    root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=root)
+    finished(textwrap.dedent(code))
     other = OutcomeStore(tmp_path / "there")
     assert np.array_equal(store.load().labels, other.load().labels)
     assert np.array_equal(store.load().margin, other.load().margin)
@@ -213,15 +212,15 @@ def test_every_design_runs_to_a_report(options: dict, problem: LookupProblem, tm
 
 
 def test_adaptive_stopping_saves_models_and_says_so(problem: LookupProblem, tmp_path: Path) -> None:
-    audit = lookup_audit(problem, tmp_path, n_models=200)
-    report = audit.run(until=Settled(share=0.5, looks=(40, 80, 120, 200)), progress=False)
+    audit = lookup_audit(problem, tmp_path, n_models=120)
+    report = audit.run(until=Settled(share=0.5, looks=(40, 80, 120)), progress=False)
     section = report.content["memorization"]
-    assert section["n_models"] < 200
-    assert section["stopping"]["models_saved"] == 200 - section["n_models"]
+    assert section["n_models"] < 120
+    assert section["stopping"]["models_saved"] == 120 - section["n_models"]
     assert section["level"] > 0.95
     assert "saved" in report.to_markdown()
     again = audit.run(progress=False).content["memorization"]
-    assert again["n_models"] == 200
+    assert again["n_models"] == 120
     other = lookup_audit(problem, tmp_path / "r", n_models=60).run(
         until=Reliable(target=0.5, looks=(20, 60)), progress=False
     )
@@ -338,27 +337,16 @@ def test_ctrl_c_keeps_every_finished_model(moment: str, tmp_path: Path) -> None:
             def training_step(self, batch, batch_idx):
                 time.sleep({0.05 if moment == "training" else 0.0})
                 return super().training_step(batch, batch_idx)
-        print("start", flush=True)
         Audit(Slow, TinyData, trainer=TRAINER, n_models=400, store="store").run()
     """)
     )
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = Forked(script, cwd=tmp_path)
     shards = tmp_path / "store/outcomes/baseline"
     while process.poll() is None and len(list(shards.glob("*.npz"))) < 2:
-        pass
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in errors
+    _, errors = process.communicate()
+    assert "KeyboardInterrupt" in errors
     assert "models are stored in store; run again to go on" in errors
     store = OutcomeStore(tmp_path / "store")
     assert store.verify() == []

@@ -14,6 +14,7 @@ import pytest
 
 from lightning_memaudit import OutcomeStore
 from lightning_memaudit.cli import main
+from tests.helpers.forked import MEMAUDIT, Forked
 from tests.helpers.workers import same_outcomes, shards
 
 EXAMPLE = Path(__file__).parents[2] / "examples/slurm/memaudit.sbatch"
@@ -71,35 +72,31 @@ def project(tmp_path: Path, monkeypatch):
 
 @pytest.fixture
 def start(project: Path):
-    """Start a program in the folder of the project."""
+    """Start the command in the folder of the project."""
     started = []
 
-    def _start(*command: str, **variables: str) -> subprocess.Popen[str]:
-        scripts = sysconfig.get_path("scripts")  # where ``memaudit`` is
-        environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=project, env=environment | variables, **pipes))
+    def _start(*arguments: str, **variables: str) -> Forked:
+        started.append(Forked(MEMAUDIT, *arguments, cwd=project, env=os.environ | variables))
         return started[-1]
 
     yield _start
     for process in started:
         process.kill()
-        process.communicate()
 
 
 def trained(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("trained-*")}
 
 
-def said(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=250)
+def said(process: Forked) -> str:
+    out, err = process.communicate()
     assert process.returncode == 0, err[-3000:]
     return out
 
 
 def test_two_shards_at_once_leave_the_store_of_one_run(start, project: Path, capsys) -> None:
-    early = start("memaudit", *RUN, "--shard", "0/2", SHARD_TEST="0", SHARD_TEST_WAITS_FOR="trained-1-by-1")
-    late = start("memaudit", *RUN, "--shard", "1/2", SHARD_TEST="1", SHARD_TEST_WAITS_FOR="early-is-done")
+    early = start(*RUN, "--shard", "0/2", SHARD_TEST="0", SHARD_TEST_WAITS_FOR="trained-1-by-1")
+    late = start(*RUN, "--shard", "1/2", SHARD_TEST="1", SHARD_TEST_WAITS_FOR="early-is-done")
     lacks = (
         r"shard 0/2 is trained; the other shards still lack 4 of 9 models\. When all are done: memaudit report store"
     )
@@ -156,10 +153,13 @@ def slurm(folder: Path, index: int) -> dict[str, str]:
     }
 
 
-def test_a_task_of_the_slurm_example(start, project: Path) -> None:
+def test_a_task_of_the_slurm_example(project: Path) -> None:
     shutil.copy(EXAMPLE, project)
-    task = start("bash", "memaudit.sbatch", **slurm(project, 0), SHARD_TEST="0")
-    assert "shard 0/8 is trained; the other shards still lack 7 of 9 models" in said(task)
+    environment = os.environ | slurm(project, 0) | {"OMP_NUM_THREADS": "1", "SHARD_TEST": "0"}
+    command = ["bash", "memaudit.sbatch"]
+    task = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    assert task.returncode == 0, task.stderr[-3000:]
+    assert "shard 0/8 is trained; the other shards still lack 7 of 9 models" in task.stdout
     assert trained(project) == {"trained-0-by-0", "trained-8-by-0"}
     assert OutcomeStore(project / "store").verify() == []
 

@@ -1,8 +1,6 @@
 """AuditLogger in real fits of a tiny model."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_memaudit import AuditLogger, AuditReport, OutcomeRecorder, OutcomeStore, SubsetDataModule, SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
+from tests.helpers.forked import finished
 from tests.helpers.reports import small_store
 from tests.helpers.tiny import TinyData, TinyNet
 
@@ -97,7 +96,7 @@ def test_a_report_is_logged_as_it_is(other) -> None:
 def test_one_of_two_processes_logs(tmp_path, store) -> None:
     script = Path(__file__).with_name("audit_logger_ddp.py")
     AuditReport.from_store(store, sections=["memorization"]).save(tmp_path / "report", formats=["json"])
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=240)
+    finished(script, tmp_path)
     (logged,) = tmp_path.rglob("memaudit")
     assert (logged / "report.json").exists()
     assert sorted(path.name for path in tmp_path.glob("*.rank")) == ["0.rank", "1.rank"]

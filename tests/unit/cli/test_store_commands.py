@@ -185,7 +185,8 @@ def test_export_of_another_kind(memaudit, store, tmp_path, name):
 
 
 def test_demo(memaudit, tmp_path):
-    result = memaudit("demo", "--n-models", "4", "--max-epochs", "2", "--out", "demo", "--no-progress")
+    size = ("--n-models", "4", "--n-treated-models", "2", "--max-epochs", "2")
+    result = memaudit("demo", *size, "--out", "demo", "--no-progress")
     assert (result.code, result.err) == (0, "")
     assert "report written to demo" in result.out
     content = json.loads((tmp_path / "demo/report.json").read_text())

@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import random
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +38,7 @@ from lightning_memaudit import SubsetDataModule, SubsetPlan
 from lightning_memaudit.data.loaders import _warned_of_one
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from tests.helpers.forked import finished
 from tests.unit.data.toys import PLAN, ROWS, Data, N, Net, examples, fit, same_weights, shuffled, trainer
 
 WEIGHTS = torch.rand(N, generator=torch.Generator().manual_seed(0))
@@ -480,7 +479,7 @@ def test_a_module_made_of_data_sets() -> None:
 @pytest.mark.slow
 def test_two_processes_share_the_subset(tmp_path) -> None:
     script = Path(__file__).with_name("ddp_script.py")
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=240)
+    finished(script, tmp_path)
     seen = {way: [json.loads((tmp_path / f"{way}-{rank}.json").read_text()) for rank in (0, 1)] for way in ("in", "by")}
     assert seen["in"] == seen["by"]
     first, second = (record["seen"] for record in seen["in"])
@@ -602,8 +601,7 @@ def test_the_other_lightning_package_is_named() -> None:
         "try: SubsetDataModule(Old(), SubsetPlan(10), 0)\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output.startswith(
+    assert finished(code).startswith(
         "ArgumentError Old comes from the package pytorch_lightning; import LightningDataModule from"
     )
 

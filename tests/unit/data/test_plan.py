@@ -6,8 +6,6 @@ import copy
 import json
 import pickle
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 from lightning_memaudit import SubsetPlan
 from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.exceptions import ArgumentError
+from tests.helpers.forked import finished
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE.parents[1] / "golden" / "masks.json").read_text())
@@ -57,7 +56,7 @@ def test_masks_in_another_process_are_the_same() -> None:
         "    plan = SubsetPlan(**case['plan'])\n"
         "    print(name, plan.digest, *[mask_checksum(plan.mask(int(k))) for k in case['masks']])\n"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    output = finished(code)
     expected = []
     for name, case in GOLDEN.items():
         plan = SubsetPlan(**case["plan"])

@@ -6,8 +6,6 @@ import copy
 import json
 import math
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.metrics import SubgroupAccuracy, SubgroupGap, WorstGroupAccuracy
+from tests.helpers.forked import Forked
 from tests.unit.metrics.batches import NUM_GROUPS, batches
 
 METRICS = (SubgroupAccuracy, SubgroupGap, WorstGroupAccuracy)
@@ -93,13 +92,9 @@ def test_nothing_seen_or_nothing_to_compare_is_nan_and_nan_logits_are_wrong() ->
 
 
 def test_two_gloo_processes_agree_with_one(tmp_path) -> None:
-    script = str(Path(__file__).with_name("ddp_script.py"))
-    command = [str(tmp_path / "rendezvous"), str(tmp_path)]
-    processes = [
-        subprocess.Popen([sys.executable, script, str(rank), *command], stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
+    script = Path(__file__).with_name("ddp_script.py")
+    processes = [Forked(script, rank, tmp_path / "rendezvous", tmp_path) for rank in (0, 1)]
+    errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     whole, first = expected(batches()), expected(batches()[:1])
     for rank in (0, 1):

@@ -1,8 +1,6 @@
 import io
 import json
 import pickle
-import subprocess
-import sys
 import time
 import warnings
 import zipfile
@@ -27,6 +25,7 @@ from lightning_memaudit.outcomes.scoring import SplitScores
 from lightning_memaudit.outcomes.shard import Shard, _content_digest
 from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.outcomes.store import OutcomeStore
+from tests.helpers.forked import Forked, finished
 
 HERE = str(Path(__file__).parent)
 PLAN = SubsetPlan(21, seed=3)
@@ -335,12 +334,14 @@ def test_other_runs_are_refused_with_both_digests(store):
 
 RACER = """
 import sys, time
+from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import test_store as t
 from lightning_memaudit import OutcomeStore
 lr, url = float(sys.argv[1]), sys.argv[2]
-print("ready", flush=True)
-sys.stdin.readline()
+Path(f"{url}-ready-{sys.argv[4]}").touch()
+while not Path(f"{url}-go").exists():
+    time.sleep(0.001)
 try:
     OutcomeStore(url).open(t.manifest(optimisation={"lr": lr}))
 except t.MismatchError:
@@ -352,14 +353,12 @@ else:
 
 def test_of_racing_creators_one_wins_and_the_others_compare(tmp_path):
     url = str(tmp_path / "race")
-    arguments = [[sys.executable, "-c", RACER, str(lr), url, HERE] for lr in (0.1, 0.2, 0.1)]
-    racers = [subprocess.Popen(a, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for a in arguments]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    said = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    racers = [Forked(RACER, lr, url, HERE, i) for i, lr in enumerate((0.1, 0.2, 0.1))]
+    while len(list(tmp_path.glob("race-ready-*"))) < len(racers):
+        assert [racer.poll() for racer in racers] == [None] * len(racers)
+        time.sleep(0.001)
+    (tmp_path / "race-go").touch()
+    said = [racer.communicate()[0].strip() for racer in racers]
     winner = OutcomeStore(url).manifest.identity.optimisation["lr"]
     assert said == ["opened" if lr == winner else "refused" for lr in (0.1, 0.2, 0.1)]
     assert OutcomeStore(url).partial_writes() == []
@@ -371,21 +370,24 @@ sys.path.insert(0, sys.argv[2])
 import test_store as t
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = t.OutcomeStore(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (600, unlimited[1]))
+said = []
 for action in (lambda: store.write(t.shard(9)), lambda: store.write(t.shard(0)),
                lambda: t.OutcomeStore(sys.argv[1] + "-new").open(t.manifest())):
     try:
         action()
     except t.StoreError as error:
-        print(error)
+        said.append(str(error))
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+print(*said, sep=chr(10))
 """
 
 
 def test_a_full_disk_is_one_message_and_loses_nothing(store):
     before = file_of(store, 0).read_bytes()
-    done = subprocess.run([sys.executable, "-c", FULL, store.url, HERE], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 3, done
+    lines = finished(FULL, store.url, HERE).splitlines()
+    assert len(lines) == 3, lines
     assert all(store.url in line and "free some space and run again" in line and "is kept" in line for line in lines)
     assert store.verify() == store.partial_writes() == []
     assert store.model_ids() == [0, 1, 2, 3]

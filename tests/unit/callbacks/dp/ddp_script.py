@@ -1,4 +1,4 @@
-"""Trains privately with two processes; run by test_ddp.py, and started a second time by Lightning."""
+"""Trains privately as one of two processes; run by test_ddp.py."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Two processes: the same samples, one share each, noise once, and weights that stay together."""
 
 import json
-import subprocess
-import sys
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
+from tests.helpers.forked import Forked
 from tests.unit.callbacks.dp.toys import Net, mlp, reference, rows, weights
 
 
@@ -17,8 +18,12 @@ from tests.unit.callbacks.dp.toys import Net, mlp, reference, rows, weights
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
     script = Path(__file__).with_name("ddp_script.py")
-    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr[-2000:]
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port.getsockname()[1])}
+    ranks = [Forked(script, folder, env=os.environ | meeting | {"LOCAL_RANK": str(rank)}) for rank in (0, 1)]
+    errors = [process.communicate()[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], errors
     return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
 
 
