@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
+from torch.fx import GraphModule
 
 from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.training.allocation import freed_memory_kept
@@ -29,7 +34,7 @@ _log = logging.getLogger(__name__)
 _TIMED_STEPS = 18
 _GAINS = 1.8  # about, where it gains anything
 _COSTS = 25.0  # seconds of one process, when nothing is in the compiler's cache
-_COSTS_OTHERS = 5.0  # seconds of each other process, which finds everything there
+_COSTS_AGAIN = 5.0  # seconds, when everything is
 _BETTER_BY = 1.1
 _AT_ONCE = 32  # models; more leave the cache of a core, and calls take no time that they would save
 
@@ -56,8 +61,8 @@ def compiled_where_it_pays(
     choice, inspection = decision.choice, decision.known.inspection
     if choice.engine != "ensemble" or choice.compiled or inspection is None or not inspection.steady:
         return decision
-    gains = (choice.seconds_per_model or 0.0) * len(model_ids) * (1 - 1 / _GAINS)
-    if gains < _COSTS + _COSTS_OTHERS * (n_processes - 1):
+    gains = (choice.seconds_per_model or 0.0) * len(model_ids) * (1 - 1 / _GAINS) - _COSTS_AGAIN * (n_processes - 1)
+    if gains < _COSTS_AGAIN or (gains < _COSTS and not _compiled_before(decision)):
         return decision
     with preserved_randomness():
         population.decision = _tried(population, plan, model_ids[: choice.chunk_size], decision)
@@ -108,6 +113,8 @@ def _tried(population: Population, plan: SubsetPlan, model_ids: Sequence[int], d
         same_chunks(plain, chunk)
     except NotHonoured as difference:
         return _not(decision, f"not compiled: {difference}")
+    if note := _note(decision):
+        note.touch()
     faster = replace(
         compiled.choice,
         milliseconds_per_step=times,
@@ -115,6 +122,23 @@ def _tried(population: Population, plan: SubsetPlan, model_ids: Sequence[int], d
         seconds_per_model=(choice.seconds_per_model or 0.0) / gain,
     )
     return replace(compiled, choice=faster)
+
+
+def _compiled_before(decision: Decision) -> bool:
+    note = _note(decision)
+    return note is not None and note.exists()
+
+
+def _note(decision: Decision) -> Path | None:
+    """A file in the compiler's cache that says that this step was compiled."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    size = min(decision.choice.chunk_size, _AT_ONCE)
+    traces = {shapes[0]: step for shapes, step in decision.known.traces.steps.items() if shapes[0][0] == size}
+    step = traces[max(traces)] if traces else None  # of full batches
+    if not isinstance(step, GraphModule):
+        return None
+    return Path(cache_dir()) / f"memaudit-{hashlib.sha256(f'{torch.__version__} {step.code}'.encode()).hexdigest()}"
 
 
 def _compiled(

@@ -45,8 +45,8 @@ class Scene:
 @pytest.fixture
 def free(monkeypatch) -> None:
     """Compiling costs nothing, so that whether it is tried does not hang on this machine."""
-    monkeypatch.setattr(compilation, "_COSTS", 0.0)
-    monkeypatch.setattr(compilation, "_BETTER_BY", 0.0)
+    for cost in ("_COSTS", "_COSTS_AGAIN", "_BETTER_BY"):
+        monkeypatch.setattr(compilation, cost, 0.0)
 
 
 @pytest.fixture
@@ -153,11 +153,24 @@ def test_nothing_is_compiled_that_does_not_repay_it_or_changes_from_step_to_step
     monkeypatch.setattr(gradients, "_compiled", None)
     scene = Scene()
     assert scene.decide() is scene.plain
-    monkeypatch.setattr(compilation, "_COSTS", 0.0)
-    monkeypatch.setattr(compilation, "_COSTS_OTHERS", 1e9)
-    assert scene.decide(n_processes=2) is scene.plain
+    for cost in ("_COSTS", "_COSTS_AGAIN"):
+        monkeypatch.setattr(compilation, cost, 0.0)
     counts = Scene(zoo.Counts)
     assert counts.decide() is counts.plain
+    monkeypatch.setattr(compilation, "_COSTS_AGAIN", 1e9)  # in another process
+    assert scene.decide(n_processes=2) is scene.plain
+
+
+def test_what_was_compiled_before_repays_it_sooner(clock, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(gradients, "_compiled", lambda traced, _: traced)
+    assert Scene().decide().choice.compiled
+    monkeypatch.setattr(compilation, "_COSTS", 1e9)
+    assert Scene().decide().choice.compiled
+    assert not Scene(zoo.LayerNorm).decide().choice.compiled
+    for note in tmp_path.glob("memaudit-*"):
+        note.unlink()
+    assert not Scene().decide().choice.compiled
 
 
 def test_another_process_waits_for_a_whole_chunk(monkeypatch) -> None:
