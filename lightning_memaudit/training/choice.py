@@ -30,7 +30,8 @@ Engine = Literal["trainer", "in-memory", "ensemble"]
 
 _log = logging.getLogger(__name__)
 _CHUNK_SIZES = (8, 32, 64)  # gains flatten after that, and the last chunk of a population is shared out the worse
-_TIMED_STEPS = 8
+_FEWEST_STEPS = 8
+_SECONDS_OF_TRIAL = 0.2  # of each number at once, in which some steps are not disturbed by other work
 _SHARE_OF_TRIAL = 0.04  # of all steps of all models, that one number at once may be tried for
 _NOT_WORTH_A_TRIAL = 4.0  # seconds that all models take together
 _BETTER_BY = 1.1
@@ -168,7 +169,7 @@ def choose(
     try:
         check_ensemble(population, plan, model_ids[:2], data, n_steps=n_steps)
         with freed_memory_kept():
-            times = _ensemble_times(population, plan, model_ids, data, known, n_batches=n_batches)
+            times = _ensemble_times(population, plan, model_ids, data, known, step=step, n_batches=n_batches)
     except NotHonoured as unsuited:
         return Decision(replace(plain, reason=f"training several models at once does not go with {unsuited}"), data)
     size = min(size for size, seconds in times.items() if seconds <= _AS_GOOD_AS * min(times.values()))
@@ -189,9 +190,10 @@ def _ensemble_times(
     data: InMemoryData,
     known: Known,
     *,
+    step: float,
     n_batches: int,
 ) -> dict[int, float]:
-    """Seconds per step and model, by number of models at once.
+    """Seconds per step and model, by number of models at once; ``step`` is that of one model by itself.
 
     More are tried as long as memory allows, more at once gain, and the trial is a small part of all the steps.
     """
@@ -202,10 +204,13 @@ def _ensemble_times(
             break
         if len(times) > 1 and times[max(times)] * _BETTER_BY > times[min(times)]:
             break
-        if times and _TIMED_STEPS * len(ids) > _SHARE_OF_TRIAL * n_batches * len(model_ids):
+        most = int(_SHARE_OF_TRIAL * n_batches * len(model_ids) / len(ids))
+        if times and most < _FEWEST_STEPS:
             break
+        expected = min(times.values(), default=step) * len(ids)
+        n_steps = max(_FEWEST_STEPS, min(most, round(_SECONDS_OF_TRIAL / expected)))
         try:
-            chunk = train_chunk(population, plan, ids, data, known, n_steps=_TIMED_STEPS)
+            chunk = train_chunk(population, plan, ids, data, known, n_steps=n_steps)
         except NotHonoured:
             raise
         except Exception as error:  # such as too little memory for so many
