@@ -7,7 +7,7 @@ import json
 import platform
 import zlib
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Identity:
     scoring: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Manifest:
     """The file ``manifest.json``.
 
@@ -65,7 +65,7 @@ class Manifest:
     execution: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
-    @property
+    @cached_property
     def digests(self) -> dict[str, str]:
         """The digest of each aspect; the plan's is ``SubsetPlan.digest``."""
         aspects = {aspect: digest(getattr(self.identity, aspect)) for aspect in _ASPECTS}
@@ -81,7 +81,7 @@ class Manifest:
         compiled = ", compiled" if self.execution.get("compiled") else ""
         return f"{self.executor}: {self.execution['engine']}{at_once}{compiled} ({self.execution['reason']})"
 
-    @property
+    @cached_property
     def plan(self) -> SubsetPlan:
         """The subset plan."""
         return SubsetPlan.from_dict(self.identity.plan)

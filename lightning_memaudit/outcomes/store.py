@@ -3,81 +3,33 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
-from dataclasses import dataclass, replace
-from io import BytesIO
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError, StoreError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, Arm
-from lightning_memaudit.outcomes.examples import Examples, label_digest
+from lightning_memaudit.outcomes.examples_file import examples_path, read_examples, write_examples
 from lightning_memaudit.outcomes.manifest import Manifest
+from lightning_memaudit.outcomes.outcomes import Outcomes, stack
 from lightning_memaudit.outcomes.scoring import FIELDS
-from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.shards import arms_on_disk, ids_on_disk, read_shard, shard_path, write_shard
 from lightning_memaudit.outcomes.storage import PARTIAL_SUFFIX, Storage
+from lightning_memaudit.outcomes.verification import ShardProblem, problems_of
+from lightning_memaudit.outcomes.weights import read_weights, weights_path, write_weights
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy.typing as npt
-
     from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.outcomes.examples import Examples
+    from lightning_memaudit.outcomes.shard import Shard
 
 __all__ = ["OutcomeStore", "Outcomes", "ShardProblem"]
 
 _MANIFEST, _STOPPING, _ARM = "manifest.json", "stopping.json", "arm.json"
-_SHARD_NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.npz")
 _STALE_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcomes:
-    """What M models did on the n examples of a split.
-
-    Attributes:
-        model_ids: int64[M].
-        mask: bool[M, n_train]: the training examples of each model, whatever the split.
-        correct: bool[M, n], or float32 in [0, 1] for sequences.
-        margin: float32[M, n]; with no columns when it was not asked for, as all that follow.
-        loss: float32[M, n].
-        prediction: int32[M, n].
-        confidence: float32[M, n], the probability of the prediction; NaN where it is not on record.
-        labels: int64[n], or None when the store has none.
-        blocks: int64[M], models drawn together (paired design), or None.
-        wall_seconds: float64[M].
-        made_from: The arm of the trained model that each was made from; empty where it was trained itself.
-    """
-
-    model_ids: npt.NDArray[np.int64]
-    mask: npt.NDArray[np.bool_]
-    correct: npt.NDArray[Any]
-    margin: npt.NDArray[np.float32]
-    loss: npt.NDArray[np.float32]
-    prediction: npt.NDArray[np.int32]
-    confidence: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64] | None
-    blocks: npt.NDArray[np.int64] | None
-    wall_seconds: npt.NDArray[np.float64]
-    made_from: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ShardProblem:
-    """One file that ``OutcomeStore.verify`` objects to.
-
-    Attributes:
-        path: The file.
-        reason: What is wrong, and what to do.
-    """
-
-    path: str
-    reason: str
 
 
 class OutcomeStore:
@@ -99,8 +51,6 @@ class OutcomeStore:
         self.storage = Storage(url)
         self.url = self.storage.url
         self._manifest: Manifest | None = None
-        self._plan: SubsetPlan | None = None
-        self._digests: dict[str, str] | None = None
 
     @property
     def exists(self) -> bool:
@@ -126,9 +76,7 @@ class OutcomeStore:
     @property
     def plan(self) -> SubsetPlan:
         """The subset plan of the population."""
-        if self._plan is None:
-            self._plan = self.manifest.plan
-        return self._plan
+        return self.manifest.plan
 
     def open(self, manifest: Manifest) -> Manifest:
         """Make the store for this run, or check that the run belongs to the one there is.
@@ -140,7 +88,7 @@ class OutcomeStore:
             MismatchError: The store belongs to another plan, data set, model, optimisation or scoring.
         """
         self.storage.create(_MANIFEST, manifest.to_json())
-        self._manifest = self._plan = self._digests = None  # whoever made it, what counts is what is there
+        self._manifest = None  # whoever made it, what counts is what is there
         self.manifest.check(manifest, url=self.url)
         return self.manifest
 
@@ -155,17 +103,11 @@ class OutcomeStore:
 
         Groupings that were recorded before are kept; of one name, the new one counts.
         """
-        try:
-            recorded = self.examples(split)
-        except (MissingDataError, CorruptShardError):
-            pass  # nothing to keep
-        else:
-            examples = replace(examples, groups=recorded.groups | examples.groups)
-        self.storage.write(f"examples/{split}.npz", examples.to_bytes())
+        write_examples(self.storage, self.manifest, split, examples)
 
     def has_examples(self, split: str) -> bool:
         """Whether the examples of a split are recorded."""
-        return self.storage.exists(f"examples/{split}.npz")
+        return self.storage.exists(examples_path(split))
 
     def examples(self, split: str = "train") -> Examples:
         """The examples of a split.
@@ -174,21 +116,7 @@ class OutcomeStore:
             MissingDataError: The split was not recorded.
             CorruptShardError: The file is damaged, or holds other labels than the audit was made with.
         """
-        content = self.storage.read(f"examples/{split}.npz")
-        if content is None:
-            raise MissingDataError(
-                f"store={self.url!r} has no examples of split {split!r}; it has {', '.join(self.splits())}"
-            )
-        fingerprint = self.manifest.identity.data.get(split, {})
-        try:
-            examples = Examples.from_bytes(content)
-            if not _match(examples, fingerprint):
-                raise ValueError("its examples are not those of the manifest")
-        except Exception as error:  # damaged bytes make zipfile, zlib and numpy fail in a dozen ways
-            raise CorruptShardError(
-                f"store={self.url!r}: examples/{split}.npz is damaged ({error}); remove it and run the audit again"
-            ) from error
-        return replace(examples, fingerprint=fingerprint)
+        return read_examples(self.storage, self.manifest, split)
 
     def splits(self) -> tuple[str, ...]:
         """The recorded splits."""
@@ -196,9 +124,7 @@ class OutcomeStore:
 
     def treatments(self) -> list[str]:
         """The arms that have at least one shard, ``baseline`` first."""
-        arms = [name for name in self.storage.names("outcomes") if name != "full"]
-        arms += [f"full/{name}" for name in self.storage.names("outcomes/full")]
-        return sorted((arm for arm in arms if self._ids_on_disk(arm)), key=lambda arm: (arm != "baseline", arm))
+        return arms_on_disk(self.storage)
 
     def open_arm(self, arm: Arm) -> None:
         """Record what is done to the models of an arm, or check that it is what was done to those there are.
@@ -237,9 +163,7 @@ class OutcomeStore:
             state: Its ``state_dict``.
             treatment: Its arm.
         """
-        file = BytesIO()
-        torch.save({name: _on_cpu(value) for name, value in state.items()}, file)
-        self.storage.write(_weights(treatment, model_id), file.getvalue())
+        write_weights(self.storage, treatment, model_id, state)
 
     def weights(self, model_id: int, treatment: str = BASELINE) -> dict[str, Any] | None:
         """The ``state_dict`` of a trained model, where it was kept.
@@ -247,60 +171,49 @@ class OutcomeStore:
         Raises:
             CorruptShardError: The file is damaged.
         """
-        path = _weights(treatment, model_id)
-        content = self.storage.read(path)
-        if content is None:
-            return None
-        try:
-            state: dict[str, Any] = torch.load(BytesIO(content), weights_only=True)
-        except Exception as error:  # damaged bytes make zipfile and pickle fail in a dozen ways
-            raise CorruptShardError(
-                f"store={self.url!r}: {path} is damaged ({type(error).__name__}); remove it and run again"
-            ) from error
-        return state
+        return read_weights(self.storage, treatment, model_id)
 
     def has_weights(self, model_id: int, treatment: str = BASELINE) -> bool:
         """Whether the weights of a model were kept."""
-        return self.storage.exists(_weights(treatment, model_id))
+        return self.storage.exists(weights_path(treatment, model_id))
 
     def remove(self, model_id: int, treatment: str) -> None:
         """Remove the shard of a model, if there is one."""
         if self.has(model_id, treatment):
-            self.storage.remove(self._path(treatment, model_id))
+            self.storage.remove(shard_path(treatment, model_id))
 
     def remove_weights(self, model_id: int, treatment: str = BASELINE) -> None:
         """Forget the weights of a model."""
         if self.has_weights(model_id, treatment):
-            self.storage.remove(_weights(treatment, model_id))
+            self.storage.remove(weights_path(treatment, model_id))
 
-    def write(self, shard: Shard, *, treatment: str = "baseline") -> None:
+    def write(self, shard: Shard, *, treatment: str = BASELINE) -> None:
         """Record one model.
 
         Raises:
             MismatchError: The shard was made for another plan, data set, model, optimisation or scoring.
             StoreError: The disk is full or may not be written to; what is stored is kept.
         """
-        shard = replace(shard, digests=shard.digests or self._known_digests())
-        self._check(shard, self._path(treatment, shard.model_id))
-        self.storage.write(self._path(treatment, shard.model_id), shard.to_bytes())
+        write_shard(self.storage, self.manifest, treatment, shard)
 
-    def has(self, model_id: int, treatment: str = "baseline") -> bool:
+    def has(self, model_id: int, treatment: str = BASELINE) -> bool:
         """Whether a model has a shard; it is not read, and may be damaged."""
-        return self.storage.exists(self._path(treatment, model_id))
+        return self.storage.exists(shard_path(treatment, model_id))
 
-    def model_ids(self, treatment: str = "baseline") -> list[int]:
+    def model_ids(self, treatment: str = BASELINE) -> list[int]:
         """The models with a valid shard; damaged shards are named in a warning and not counted.
 
         Raises:
             MismatchError: A shard was recorded under another plan, data set, model, optimisation or scoring.
         """
+        ids = ids_on_disk(self.storage, treatment)
+        if not ids:
+            return []
+        manifest = self.manifest  # one that cannot be read is not the shards' fault
         valid: list[int] = []
-        ids = self._ids_on_disk(treatment)
-        if ids:
-            self.plan  # noqa: B018 - a manifest that cannot be read is not the shards' fault
         for model_id in ids:
             try:
-                self._read(treatment, model_id, ())
+                read_shard(self.storage, manifest, treatment, model_id, ())
             except MismatchError:
                 raise
             except StoreError as error:
@@ -309,7 +222,7 @@ class OutcomeStore:
                 valid.append(model_id)
         return valid
 
-    def missing(self, model_ids: Iterable[int], treatment: str = "baseline") -> list[int]:
+    def missing(self, model_ids: Iterable[int], treatment: str = BASELINE) -> list[int]:
         """The models of ``model_ids`` that have no valid shard yet.
 
         Raises:
@@ -320,7 +233,7 @@ class OutcomeStore:
 
     def load(
         self,
-        treatment: str = "baseline",
+        treatment: str = BASELINE,
         split: str = "train",
         *,
         model_ids: Sequence[int] | None = None,
@@ -344,7 +257,7 @@ class OutcomeStore:
         unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
             raise ArgumentError(f"fields={list(fields)!r}: {unknown[0]!r} is none of {', '.join(FIELDS)}")
-        ids = self._ids_on_disk(treatment) if model_ids is None else list(model_ids)
+        ids = ids_on_disk(self.storage, treatment) if model_ids is None else list(model_ids)
         if not ids:
             raise MissingDataError(
                 f"store={self.url!r} has no model of arm {treatment!r}; it has {', '.join(self.treatments()) or 'none'}"
@@ -352,43 +265,18 @@ class OutcomeStore:
         if split not in self.splits():
             raise MissingDataError(f"store={self.url!r} has no split {split!r}; it has {', '.join(self.splits())}")
         kept = ("correct", *fields)
-        shards = [self._read(treatment, model_id, kept) for model_id in ids]
-        rows = [shard.splits[split] for shard in shards]
+        shards = [read_shard(self.storage, self.manifest, treatment, model_id, kept) for model_id in ids]
         plan = self.plan.complete() if treatment.startswith(FULL) else self.plan
-        return Outcomes(
-            model_ids=np.array(ids, dtype=np.int64),
-            mask=plan.masks(ids),
-            correct=np.stack([row.correct for row in rows]),
-            margin=np.stack([row.margin for row in rows]),
-            loss=np.stack([row.loss for row in rows]),
-            prediction=np.stack([row.prediction for row in rows]),
-            confidence=np.stack([row.confidence for row in rows]),
-            labels=self.examples(split).labels,
-            blocks=plan.blocks(ids),
-            wall_seconds=np.array([shard.wall_seconds for shard in shards]),
-            made_from=tuple(shard.made_from for shard in shards),
-        )
+        return stack(shards, split, plan=plan, labels=self.examples(split).labels)
 
     def verify(self) -> list[ShardProblem]:
         """Check the manifest, every examples file and every shard; an empty list means that all is well."""
-        problems = []
+        self._manifest = None
         try:
-            self._manifest = self._plan = self._digests = None
-            self.manifest  # noqa: B018 - reads it
+            manifest = self.manifest
         except CorruptShardError as error:
             return [ShardProblem(_MANIFEST, str(error))]
-        for split in self.splits():
-            try:
-                self.examples(split)
-            except StoreError as error:
-                problems.append(ShardProblem(f"examples/{split}.npz", str(error)))
-        for treatment in self.treatments():
-            for model_id in self._ids_on_disk(treatment):
-                try:
-                    self._read(treatment, model_id, ())
-                except StoreError as error:
-                    problems.append(ShardProblem(self._path(treatment, model_id), str(error)))
-        return problems
+        return problems_of(self.storage, manifest)
 
     def partial_writes(self) -> list[str]:
         """Files that a writer, living or killed, has not finished; they are never read."""
@@ -402,7 +290,7 @@ class OutcomeStore:
 
     def bytes_on_disk(self) -> int:
         """Size of all shards."""
-        paths = [self._path(arm, k) for arm in self.treatments() for k in self._ids_on_disk(arm)]
+        paths = [shard_path(arm, k) for arm in self.treatments() for k in ids_on_disk(self.storage, arm)]
         return sum(self.storage.size(path) for path in paths)
 
     def write_stopping(self, record: dict[str, Any]) -> None:
@@ -420,74 +308,3 @@ class OutcomeStore:
     def _folders(self) -> list[str]:
         folders = ["outcomes", "outcomes/full"]
         return ["", "examples", *(f"{folder}/{arm}" for folder in folders for arm in self.storage.names(folder))]
-
-    def _ids_on_disk(self, treatment: str) -> list[int]:
-        names = self.storage.names(f"outcomes/{treatment}")
-        return sorted(int(name.removesuffix(".npz")) for name in names if _SHARD_NAME.fullmatch(name))
-
-    def _read(self, treatment: str, model_id: int, fields: tuple[str, ...]) -> Shard:
-        path = self._path(treatment, model_id)
-        content = self.storage.read(path)
-        if content is None:
-            raise MissingDataError(
-                f"store={self.url!r} has no model {model_id} of arm {treatment!r}; run the audit to train it"
-            )
-        shard = Shard.from_bytes(content, path=self.storage.path(path), fields=fields)
-        self._check(shard, path)
-        if shard.model_id != model_id:
-            raise CorruptShardError(
-                f"shard {path} holds model {shard.model_id}; run again to train model {model_id} anew"
-            )
-        return shard
-
-    def _known_digests(self) -> dict[str, str]:
-        if self._digests is None:
-            self._digests = self.manifest.digests
-        return self._digests
-
-    def _check(self, shard: Shard, path: str) -> None:
-        manifest, plan = self.manifest, self.plan
-        for aspect, ours in self._known_digests().items():
-            theirs = shard.plan_digest if aspect == "plan" else shard.digests.get(aspect)
-            if theirs != ours:
-                raise MismatchError(
-                    f"store={self.url!r}: shard {path} was recorded under another {aspect}: digest {theirs} there, "
-                    f"{ours} in {_MANIFEST}. Nothing was mixed. Use a new store (--store NEW), or move that file away "
-                    "to have its model trained again"
-                )
-        plan = plan.complete() if path.startswith(f"outcomes/{FULL}") else plan
-        if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
-            raise CorruptShardError(
-                f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; run again to "
-                "train that model anew"
-            )
-        for split, size in ((split, manifest.identity.data[split]["n_examples"]) for split in manifest.splits):
-            if split not in shard.splits:
-                raise CorruptShardError(f"shard {path} has no split {split!r}; run again to train that model anew")
-            if len(shard.splits[split].correct) not in (0, size):
-                raise CorruptShardError(
-                    f"shard {path} has {len(shard.splits[split].correct)} rows of {split!r}, not {size}; run again to "
-                    "train that model anew"
-                )
-
-    @staticmethod
-    def _path(treatment: str, model_id: int) -> str:
-        return f"outcomes/{treatment}/{model_id:06d}.npz"
-
-
-def _weights(treatment: str, model_id: int) -> str:
-    return f"weights/{treatment}/{model_id:06d}.pt"
-
-
-def _on_cpu(value: Any) -> Any:
-    return value.detach().cpu() if isinstance(value, torch.Tensor) else value
-
-
-def _match(examples: Examples, fingerprint: Mapping[str, Any]) -> bool:
-    """Whether labels (where they are class numbers, and so comparable) and their number are those of the manifest."""
-    labels = examples.labels
-    if examples.n_examples != fingerprint.get("n_examples", examples.n_examples):
-        return False
-    if labels is None or bool((labels == -1).all()):
-        return True
-    return label_digest(labels) == fingerprint.get("labels")
