@@ -1,0 +1,81 @@
+"""Memorization of groups of training examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lightning_memaudit.functional.group_memorization import group_mean_record
+from lightning_memaudit.functional.memorization import grouped_memorization
+from lightning_memaudit.functional.prevalence_bounds import prevalence_bounds, prevalence_record
+from lightning_memaudit.sections.memorization.fit import NOT_FITTED_BELOW
+from lightning_memaudit.sections.memorization.scores import LEVEL
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lightning_memaudit.functional.memorization import MemorizationScore
+    from lightning_memaudit.outcomes.examples import Examples
+    from lightning_memaudit.outcomes.store import Outcomes
+
+__all__ = ["MEMORIZED", "class_rows", "group_rows"]
+
+MEMORIZED = 0.25  # the threshold of Feldman and Zhang (2020)
+
+
+def group_rows(
+    outcomes: Outcomes,
+    codes: npt.NDArray[np.int64],
+    names: list[str],
+    scores: MemorizationScore,
+    level: float,
+    *,
+    threshold: float = MEMORIZED,
+) -> list[dict[str, Any]]:
+    """Memorization and fit of each group."""
+    grouped = grouped_memorization(
+        outcomes.correct, outcomes.mask, codes, len(names), level=level, blocks=outcomes.blocks
+    )
+    counts = prevalence_bounds(
+        outcomes.correct,
+        outcomes.mask,
+        codes,
+        len(names),
+        threshold=threshold,
+        spent=min((1 - level) / (1 - LEVEL), 1.0),
+    )
+    rows = []
+    for g, name in enumerate(names):
+        members = scores.score[codes == g]
+        known = members[~np.isnan(members)]
+        fitted = scores.in_accuracy[codes == g]
+        rows.append(
+            {
+                "group": name,
+                "n": int(grouped.n[g]),
+                "n_estimable": int(grouped.n_estimable[g]),
+                "mean_score": float(grouped.score[g]),
+                "low": float(grouped.low[g]),
+                "high": float(grouped.high[g]),
+                "n_memorized": int((known >= threshold - 1e-12).sum()),
+                "in_accuracy": float(grouped.in_accuracy[g]),
+                "out_accuracy": float(grouped.out_accuracy[g]),
+                "n_not_fitted": int((fitted < NOT_FITTED_BELOW).sum()),
+                "statistics": {
+                    "mean": group_mean_record(grouped.mean, g),
+                    "prevalence": prevalence_record(counts, g),
+                },
+            }
+        )
+    return rows
+
+
+def class_rows(
+    outcomes: Outcomes, examples: Examples, scores: MemorizationScore, level: float, threshold: float
+) -> list[dict[str, Any]]:
+    """Memorization and fit of each class; none where labels are no class numbers."""
+    if examples.labels is None or bool((examples.labels < 0).all()):
+        return []
+    values, codes = np.unique(examples.labels, return_inverse=True)
+    return group_rows(outcomes, codes, [str(value) for value in values], scores, level, threshold=threshold)
