@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.gates.baseline import Baseline, baseline_of, write_baseline, write_looks
 from lightning_memaudit.gates.evaluate import evaluate_gate
 from lightning_memaudit.gates.explain import explain
+from lightning_memaudit.gates.lock import CAN_LOCK, held
 from lightning_memaudit.gates.looks import looks_after
 from lightning_memaudit.gates.notices import expired, out_of_range
 from lightning_memaudit.gates.output import FORMS
@@ -24,7 +26,10 @@ from lightning_memaudit.gates.subject import subject_of
 from lightning_memaudit.outcomes.storage import Storage
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from lightning_memaudit.gates.policy import Policy
+    from lightning_memaudit.gates.subject import Subject
     from lightning_memaudit.gates.verdicts import GateResult
 
 __all__ = ["main"]
@@ -49,22 +54,16 @@ def main(arguments: list[str]) -> int:
     forms = [_form(form) for form in options.format or ["text"]]
     _check_streams(forms)
     subject = subject_of(_one(targets, "memaudit gate"))
-    baseline = None if options.baseline is None else baseline_of(options.baseline)
     if options.record_look and options.baseline is None:
         raise ConfigurationError("--record-look: it counts in the baseline file; pass --baseline FILE too")
-    if options.update_baseline is not None and baseline is None:
-        baseline = Baseline(None, looks={})
-    result = evaluate_gate(subject, policy, baseline=baseline)
-    if options.update_baseline is not None and options.baseline is not None and result.exit_code in (1, 4):
-        warn(
-            f"--update-baseline: {options.update_baseline} was not written, since the gate did not pass; to take this "
-            "report as the new baseline all the same, leave --baseline out"
-        )
-    elif options.update_baseline is not None:
-        write_baseline(subject, options.update_baseline, looks=looks_after(subject, baseline))
-        warn(f"a new baseline is in {options.update_baseline}; later gates compare with what this report says")
-    if options.record_look:
-        write_looks(options.baseline, looks_after(subject, baseline))
+    if options.record_look and not CAN_LOCK:
+        warn("--record-look: this system has no file locks that memaudit knows; run one gate at a time")
+    written = {options.baseline} if options.record_look else set()
+    written |= {options.update_baseline} - {None}
+    with ExitStack() as locks:  # in one order, so that no two gates wait for each other
+        for path in sorted({os.path.realpath(path) for path in written}):
+            locks.enter_context(held(path))
+        result = _judged(options, policy, subject)
     if options.explain:
         say(explain(options.explain, policy))
         result = result.only([options.explain])
@@ -76,6 +75,29 @@ def main(arguments: list[str]) -> int:
         warn(f"the exit code would be {result.exit_code}; it is 0 because of --exit-zero")
         return 0
     return result.exit_code
+
+
+def _judged(options: Namespace, policy: Policy, subject: Subject) -> GateResult:
+    """Judge, and write what the options ask for into baseline files."""
+    baseline = None if options.baseline is None else baseline_of(options.baseline)
+    if options.update_baseline is not None and baseline is None:
+        baseline = Baseline(None, looks={})
+    result = evaluate_gate(subject, policy, baseline=baseline)
+    if options.update_baseline is not None and options.baseline is not None and result.exit_code in (1, 4):
+        warn(
+            f"--update-baseline: {options.update_baseline} was not written, since the gate did not pass; to take this "
+            "report as the new baseline all the same, leave --baseline out"
+        )
+    elif options.update_baseline is not None:
+        write_baseline(subject, options.update_baseline, looks=looks_after(subject, baseline))
+        warn(f"a new baseline is in {options.update_baseline}; later gates compare with what this report says")
+        if options.baseline is not None and os.path.realpath(options.baseline) == os.path.realpath(
+            options.update_baseline
+        ):
+            return result  # this look is counted there, and others may have counted theirs since
+    if options.record_look:
+        write_looks(options.baseline, looks_after(subject, baseline))
+    return result
 
 
 def _parser() -> ArgumentParser:

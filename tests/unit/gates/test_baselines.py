@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -275,3 +277,34 @@ def test_a_downloaded_artifact_is_a_folder_with_a_report(made, tmp_path, monkeyp
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
     with pytest.raises(MissingDataError, match="--baseline DIR"):
         baseline_of("wandb://team/project/memaudit-digits:latest")
+
+
+def test_gates_at_once_lose_no_look(made, tmp_path) -> None:
+    """Three processes, ten gates each, from the same moment on."""
+    (tmp_path / "report.json").write_text(json.dumps(made), encoding="utf-8")
+    (tmp_path / "memaudit.toml").write_text(
+        'schema = 1\n[rules.r]\nkind = "drop"\nmargin = 0.9\ngroups = ["overall"]\n'
+    )
+    write_baseline(subject_of(made), str(tmp_path / "baseline.json"), looks={})
+    gate = ["report.json", "--policy", "memaudit.toml", "--baseline", "baseline.json", "--record-look"]
+    code = f"""
+import sys, warnings
+from lightning_memaudit.cli.gate import main
+print("ready", flush=True)
+sys.stdin.readline()
+assert [main({gate!r}) for _ in range(10)] == [0] * 10
+"""
+    pipe = subprocess.PIPE
+    gates = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        for _ in range(3)
+    ]
+    for process in gates:
+        assert process.stdout.readline() == "ready\n"
+    for process in gates:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate() for process in gates]
+    assert [process.returncode for process in gates] == [0] * 3, said
+    assert baseline_of(tmp_path / "baseline.json").looks == {data_key(made): 30}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["baseline.json", "memaudit.toml", "report.json"]
