@@ -150,3 +150,8 @@ def _check(record: Any) -> None:
             isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in values
         ):
             raise ArgumentError(f"record[{key!r}] must be finite, got {value!r}; write the report again.")
+    mean = given["mean"][0] - given["mean"][1]
+    if not math.isclose(given["estimate"], mean, rel_tol=1e-6, abs_tol=1e-6):
+        raise ArgumentError(
+            f"record['estimate'] is {given['estimate']:.6g}, and its arms come to {mean:.6g}; write the report again."
+        )

@@ -171,6 +171,12 @@ def _check(record: Any) -> None:
         raise ArgumentError(f"record['n'] must be above 0, got {record['n']!r}; write the report again.")
     if not record["scale"] > 0:
         raise ArgumentError(f"record['scale'] must be above 0, got {record['scale']!r}; write the report again.")
+    mean = (record["lost"] - record["gained"]) / record["n"]
+    if not math.isclose(record["estimate"], mean, rel_tol=1e-6, abs_tol=1e-6):
+        raise ArgumentError(
+            f"record['estimate'] is {record['estimate']:.6g}, and its lost, gained and n come to {mean:.6g}; write the "
+            "report again."
+        )
     if record["covers_models"] and None in record["models_df"]:
         raise ArgumentError("record['models_df'] must be known where models are covered; write the report again.")
 

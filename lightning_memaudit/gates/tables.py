@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.gates.coherence import contradictions, sums, unequal
 from lightning_memaudit.gates.selectors import MEMORIZATION, OVERALL, group_name, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lightning_memaudit.functional.checks import IntArray
+    from lightning_memaudit.gates.coherence import Printed
     from lightning_memaudit.gates.evidence import Evidence
     from lightning_memaudit.gates.policy import Rule
     from lightning_memaudit.gates.subject import Subject
@@ -32,6 +34,7 @@ __all__ = [
     "tables_of",
 ]
 
+_LEVEL = 0.95  # of the intervals of a section that does not say
 _BINS_OF_SCORES = "bins of memorization scores"  # what data.groups.by_memorization writes
 
 
@@ -81,12 +84,14 @@ class Question:
         section: The section.
         record: Name of the record in a row's ``statistics``.
         read: Makes evidence of records; an ``ArgumentError`` says what is wrong with one.
+        printed: What the report prints beside the records, to be held against them.
         doubt: Tells from a row why its group cannot pass, or None.
     """
 
     section: str
     record: str
     read: Callable[[Sequence[Mapping[str, Any]]], Evidence]
+    printed: Printed
     doubt: Callable[[Mapping[str, Any]], str | None] = lambda row: None  # noqa: ARG005
 
 
@@ -102,6 +107,7 @@ class Table:
         doubts: Why it cannot pass.
         evidence: Evidence of those that can be judged; None without any.
         place: Place of each group in the evidence, int64; −1 without one.
+        totals: Sums over the groups of what they share out; None where a group cannot be read.
     """
 
     names: tuple[str, ...]
@@ -111,6 +117,7 @@ class Table:
     doubts: tuple[str | None, ...]
     evidence: Evidence | None
     place: IntArray
+    totals: Mapping[str, float] | None = None
 
 
 def select(rule: Rule, subject: Subject, question: Question) -> Iterator[Batch | Problem]:
@@ -147,7 +154,11 @@ def choose_arms(rule: Rule, arms: Mapping[str, Any]) -> tuple[list[str], list[Pr
     chosen = [arm for arm in arms if matches(arm, rule.treatments)]
     idle = [selector for selector in rule.treatments if not any(matches(arm, [selector]) for arm in arms)]
     known = ", ".join(arms)
-    problems = [Problem(name, None, f"no arm fits treatments={name!r}; there is {known}") for name in idle]
+    problems = []
+    for name in idle:
+        near = difflib.get_close_matches(name, list(arms), n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        problems.append(Problem(name, None, f"no arm fits treatments={name!r}; {meant}there is {known}"))
     return chosen, problems
 
 
@@ -206,12 +217,15 @@ def _untrusted(rule: Rule, grouping: str, subject: Subject) -> str | None:
 
 
 def _absent(selector: str, tables: Mapping[str, Table | str]) -> str:
-    grouping = selector.partition("=")[0]
+    grouping, sign, group = selector.partition("=")
     if isinstance(reason := tables.get(grouping), str):
         return reason
     names = [name for table in tables.values() if isinstance(table, Table) for name in table.names]
-    near = difflib.get_close_matches(selector, names, n=1)
     known = sorted({*tables} - {OVERALL}) if grouping not in tables else []
+    near = difflib.get_close_matches(grouping, [*tables] if known else [], n=1)
+    if near and near[0] != OVERALL:
+        near = [f"{near[0]}{sign or '='}{group or '*'}"]
+    near = near or difflib.get_close_matches(selector, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else ""
     if known:
         hint = f"{hint} the report has groupings {', '.join(known)}".strip()
@@ -222,11 +236,13 @@ def tables_of(subject: Subject, question: Question, arm: str, entry: Mapping[str
     """Tables by grouping, or why there is none; read once for all rules."""
     key = (question.section, question.record, arm)
     if key not in subject.cache:
-        n_models = entry.get("n_models")
-        subject.cache[key] = {
-            grouping: rows if isinstance(rows, str) else _table(grouping, rows, models or n_models, question)
-            for grouping, (rows, models) in _rows_of(question.section, entry).items()
-        }
+        n_models, level = entry.get("n_models"), subject.section(question.section).get("level", _LEVEL)
+        subject.cache[key] = _held_against_the_whole(
+            {
+                grouping: rows if isinstance(rows, str) else _table(grouping, rows, models or n_models, question, level)
+                for grouping, (rows, models) in _rows_of(question.section, entry).items()
+            }
+        )
     tables: dict[str, Table | str] = subject.cache[key]
     return tables
 
@@ -283,7 +299,25 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question) -> Table:
+def _held_against_the_whole(tables: dict[str, Table | str]) -> dict[str, Table | str]:
+    """Tables with an error wherever the groups of a grouping do not add up to the whole, which then is one too."""
+    whole = tables.get(OVERALL)
+    if not isinstance(whole, Table) or whole.totals is None:
+        return tables
+    held = dict(tables)
+    for grouping, table in tables.items():
+        if grouping in (OVERALL, MEMORIZATION) or not isinstance(table, Table) or table.totals is None:
+            continue  # bins are of other examples, or of fewer, than the whole
+        if said := unequal(grouping, table.totals, whole.totals):
+            held[grouping], held[OVERALL] = _refused(table, said), _refused(whole, said)
+    return held
+
+
+def _refused(table: Table, reason: str) -> Table:
+    return replace(table, problems=tuple(problem or reason for problem in table.problems))
+
+
+def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question, level: Any) -> Table:
     rows = [mapping(row) for row in rows]
     names = tuple(group_name(grouping, str(row.get("group"))) for row in rows)
     records = [_record(row, question) for row in rows]
@@ -306,6 +340,12 @@ def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question
         except ArgumentError as error:
             problems = [problem or f"its figures do not go with those of other groups: {error}" for problem in problems]
             sound, evidence = [], None
+    is_whole = all(problem is None or _is_void(row, question) for row, problem in zip(rows, problems, strict=True))
+    totals = sums(rows, evidence, question.printed) if is_whole else None
+    if evidence is not None:
+        found = contradictions([rows[g] for g in sound], evidence, question.printed, level)
+        for g, contradiction in zip(sound, found, strict=True):
+            problems[g] = contradiction
     place: IntArray = np.full(len(rows), -1, dtype=np.int64)
     place[sound] = np.arange(len(sound))
     return Table(
@@ -316,7 +356,13 @@ def _table(grouping: str, rows: Sequence[Any], n_models: Any, question: Question
         doubts=tuple(question.doubt(row) for row in rows),
         evidence=evidence,
         place=place,
+        totals=totals,
     )
+
+
+def _is_void(row: Mapping[str, Any], question: Question) -> bool:
+    """Whether a group has nothing to be judged by, and adds nothing to the whole."""
+    return not _size(row) or mapping(row.get("statistics")).get(question.record, row) is None
 
 
 def _unnamed(row: Mapping[str, Any], name: str, names: Sequence[str]) -> str | None:

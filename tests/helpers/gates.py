@@ -20,15 +20,30 @@ from lightning_memaudit.sections.memorization import group_rows
 
 def drop_rows(base, treated, codes, names, *, paired=True) -> list[dict[str, Any]]:
     found = accuracy_drop(base, treated, codes, paired=paired, n_groups=len(names))
-    return [{"group": name, **drop_row(found, g), "statistics": statistics(found, g)} for g, name in enumerate(names)]
+    return [
+        {
+            "group": name,
+            **drop_row(found, g),
+            **{key: float(getattr(found, key)[g]) for key in ("excess", "excess_low", "excess_high")},
+            "statistics": statistics(found, g),
+        }
+        for g, name in enumerate(names)
+    ]
 
 
 def accuracy_rows(correct, codes, names) -> list[dict[str, Any]]:
     rates = error_rate(correct, codes, n_groups=len(names))
+    (low, high), gap = rates.error.interval(), rates.gap.interval()
     return [
         {
             "group": name,
             "n": int(rates.error.n[g]),
+            "accuracy": float(1 - rates.error.estimate[g]),
+            "low": float(max(1 - high[g], 0.0)),
+            "high": float(min(1 - low[g], 1.0)),
+            "gap": float(rates.gap.estimate[g]),
+            "gap_low": float(gap[0][g]),
+            "gap_high": float(gap[1][g]),
             "statistics": {"error": two_way_record(rates.error, g), "gap": excess_record(rates.gap, g)},
         }
         for g, name in enumerate(names)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.functional.one_sided import OneSided
 from lightning_memaudit.functional.sufficient import two_way_of
+from lightning_memaudit.gates.coherence import ERRORS, GAPS
 from lightning_memaudit.gates.evidence import Estimate, by_sizes
 from lightning_memaudit.gates.rules.drop import read_excess
 from lightning_memaudit.gates.tables import Question, select
@@ -28,8 +29,8 @@ def _read_error(records: Sequence[Mapping[str, Any]]) -> Estimate:
     return Estimate(found, (0.0, 1.0), by_sizes, covers_models=found.covers_models)
 
 
-ERROR = Question("accuracy", "error", _read_error)
-_GAP = Question("accuracy", "gap", partial(read_excess, one_way=True))
+ERROR = Question("accuracy", "error", _read_error, ERRORS)
+_GAP = Question("accuracy", "gap", partial(read_excess, one_way=True), GAPS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lightning_memaudit.functional.excess import Excess
 from lightning_memaudit.functional.one_sided import OneSided
 from lightning_memaudit.functional.sufficient import excess_of, two_way_of
+from lightning_memaudit.gates.coherence import DROPS, EXCESS
 from lightning_memaudit.gates.evidence import Estimate, by_factor, by_sizes
 from lightning_memaudit.gates.tables import Question, select
 
@@ -34,8 +35,8 @@ def read_excess(records: Sequence[Mapping[str, Any]], *, one_way: bool = False) 
     return Estimate(found, (-2.0, 2.0), by_factor, covers_models=raw.group.covers_models)
 
 
-DROP = Question("impact", "drop", _read_drop)
-_EXCESS = Question("impact", "excess", read_excess)
+DROP = Question("impact", "drop", _read_drop, DROPS)
+_EXCESS = Question("impact", "excess", read_excess, EXCESS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.accounting import NoisySteps, epsilon_spent
+from lightning_memaudit.gates.coherence import NOTHING_PRINTED
 from lightning_memaudit.gates.evidence import Known
 from lightning_memaudit.gates.tables import Batch, Problem, Question, arms_of, choose_arms, mapping
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Epsilon"]
 
-_ARMS = Question("impact", "", lambda records: Known(np.empty(len(records))))
+_ARMS = Question("impact", "", lambda records: Known(np.empty(len(records))), NOTHING_PRINTED)
+_TOLERANCE = 0.01  # accountants of other versions differ by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,20 @@ def _epsilon(entry: Mapping[str, Any], delta: float | None) -> float | str:
     n = privacy.get("n_examples")
     if isinstance(n, int) and judged >= 1 / n:
         return f"δ = {judged:g} is not below 1 / {n}, the number of training examples: such a promise is empty"
-    if recorded > judged:
-        steps = [privacy.get(key) for key in ("noise_multiplier", "sample_rate", "steps")]
-        if not all(isinstance(x, int | float) and math.isfinite(x) for x in steps):
-            return f"ε is on record at δ = {recorded:g} and not at {judged:g}, and what it comes from is not"
-        spent = epsilon_spent([NoisySteps(*steps)], judged)  # type: ignore[arg-type]
     if isinstance(spent, bool) or not isinstance(spent, int | float) or not math.isfinite(spent) or spent <= 0:
         return f"ε on record is {spent!r}; a number above 0 is needed"
+    steps = [privacy.get(key) for key in ("noise_multiplier", "sample_rate", "steps")]
+    if all(isinstance(x, int | float) and math.isfinite(x) for x in steps):
+        made = NoisySteps(*steps)  # type: ignore[arg-type]
+        comes_to = epsilon_spent([made], recorded)
+        if not math.isclose(spent, comes_to, rel_tol=_TOLERANCE):
+            return (
+                f"figures contradict each other: ε on record is {spent:.6g} at δ = {recorded:g}, and noise, sample "
+                f"rate and steps on record come to {comes_to:.6g}; write the report again (memaudit report STORE)"
+            )
+        return float(spent) if recorded <= judged else epsilon_spent([made], judged)
+    if recorded > judged:
+        return f"ε is on record at δ = {recorded:g} and not at {judged:g}, and what it comes from is not"
     return float(spent)
 
 

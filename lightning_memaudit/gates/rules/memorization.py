@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.group_memorization import group_mean_of
-from lightning_memaudit.functional.prevalence_bounds import prevalence_of
+from lightning_memaudit.functional.prevalence_bounds import LOWER_TAIL, UPPER_TAIL, prevalence_of
+from lightning_memaudit.gates.coherence import COUNTS, MEANS
 from lightning_memaudit.gates.evidence import Counts, Estimate, by_models
 from lightning_memaudit.gates.selectors import OVERALL
 from lightning_memaudit.gates.subject import memorization_at
@@ -30,8 +33,16 @@ def _read_mean(records: Sequence[Mapping[str, Any]]) -> Estimate:
     return Estimate(group_mean_of(records), (-1.0, 1.0), by_models)
 
 
-def _read_counts(records: Sequence[Mapping[str, Any]]) -> Counts:
-    return Counts(prevalence_of(records))
+def _read_counts(records: Sequence[Mapping[str, Any]], *, threshold: float) -> Counts:
+    found = prevalence_of(records)
+    for name, counted, asked in (
+        ("threshold", found.threshold, threshold),
+        ("upper_tail", found.upper_tail, UPPER_TAIL),
+        ("lower_tail", found.lower_tail, LOWER_TAIL),
+    ):
+        if not math.isclose(counted, asked):
+            raise ArgumentError(f"{name} is {counted:g} where {asked:g} is counted with; write the report again.")
+    return Counts(found)
 
 
 def _not_fitted(row: Mapping[str, Any]) -> str | None:
@@ -46,7 +57,7 @@ def _not_fitted(row: Mapping[str, Any]) -> str | None:
     )
 
 
-MEAN = Question("memorization", "mean", _read_mean, _not_fitted)
+MEAN = Question("memorization", "mean", _read_mean, MEANS, _not_fitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +113,5 @@ class MemorizationPrevalence:
 
     def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
         """Counts of the groups."""
-        section = memorization_at(float(self.threshold))
-        return select(rule, subject, Question(section, "prevalence", _read_counts, _not_fitted))
+        section, read = memorization_at(float(self.threshold)), partial(_read_counts, threshold=self.threshold)
+        return select(rule, subject, Question(section, "prevalence", read, COUNTS, _not_fitted))

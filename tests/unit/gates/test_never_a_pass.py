@@ -139,6 +139,23 @@ def test_a_section_that_is_not_there(made, sound, kind) -> None:
     assert_error(made, sound, kind)
 
 
+@pytest.mark.parametrize(
+    ("selector", "meant"),
+    [
+        ("lable=*", "label=*"),
+        ("labels=1", "label=1"),
+        ("haff=a", "half=a"),
+        ("overal", "overall"),
+        ("half=nobdy", "half=nobody"),
+        ("label=1 ", "label=1"),
+    ],
+)
+def test_a_name_that_is_nearly_right(made, sound, selector, meant) -> None:
+    message = judged(made, sound, "drop", groups=[selector]).rows[0].message
+    assert message.startswith(f"no group fits groups={selector!r}; did you mean {meant!r}?")
+    assert "did you mean" not in judged(made, sound, "drop", groups=["xyz=*"]).rows[0].message
+
+
 @pytest.mark.parametrize("kind", [kind for kind in LENIENT if not kind.startswith("memorization")])
 def test_an_arm_that_is_not_there_or_cannot_be_compared(made, sound, kind) -> None:
     result = judged(made, sound, kind, treatments=["harsher"])
@@ -198,3 +215,8 @@ def test_a_baseline_that_is_not_there(made) -> None:
     result = evaluate_gate(made, policy(r=given("regression")), today=DAY)
     assert (result.rows[0].verdict.value, result.exit_code) == ("error", 4)
     assert "pass --baseline" in result.rows[0].message
+
+
+def test_an_arm_that_is_nearly_right(made, sound) -> None:
+    for name in ("harhs", "harsch"):
+        assert "did you mean 'harsh'?" in judged(made, sound, "drop", treatments=[name]).rows[0].message

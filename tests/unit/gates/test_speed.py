@@ -21,9 +21,13 @@ def wide_report():
     codes = np.repeat(np.arange(N_DISTINCT), SIZE)
     base[:, codes < N_HARMED], treated[:, codes < N_HARMED] = True, False
     made = content({"prune": (base, treated)}, {"g": (codes, [f"n{g}" for g in range(N_DISTINCT)])})
+    times = N_GROUPS // N_DISTINCT
+    whole = content({"prune": (np.tile(base, times), np.tile(treated, times))}, {})
     for section in ("impact", "accuracy"):
-        part = made[section]["arms"]["prune"]["by_group"]["g"]
-        part["rows"] = [{**part["rows"][g % N_DISTINCT], "group": f"n{g}"} for g in range(N_GROUPS)]
+        arm = made[section]["arms"]["prune"]
+        rows = arm["by_group"]["g"]["rows"]
+        arm["by_group"]["g"]["rows"] = [{**rows[g % N_DISTINCT], "group": f"n{g}"} for g in range(N_GROUPS)]
+        arm["overall"] = whole[section]["arms"]["prune"]["overall"]
     return made
 
 
