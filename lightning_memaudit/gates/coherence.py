@@ -91,8 +91,8 @@ def sums(rows: Sequence[Mapping[str, Any]], evidence: Evidence | None, printed: 
 
 def unequal(grouping: str, parts: Mapping[str, float], whole: Mapping[str, float]) -> str | None:
     """What the groups of a grouping do not add up to, in words; None where they do."""
-    for key in parts.keys() & whole.keys():
-        if not _agree(parts[key], whole[key]):
+    for key in parts:
+        if key in whole and not _agree(parts[key], whole[key]):
             return (
                 f"figures contradict each other: the groups of {grouping!r} have {key} {parts[key]:.6g} together, and "
                 f"all examples have {whole[key]:.6g}; {_AGAIN}"
