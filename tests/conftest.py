@@ -17,6 +17,4 @@ def pytest_collection_finish() -> None:
 
     torch.set_num_threads(1)  # the suite runs in as many processes as there are cores
     registry.entry_points = functools.cache(registry.entry_points)  # else each Trainer reads what is installed: 9 ms
-    gc.collect()
-    gc.freeze()  # what was imported is there to stay: garbage is not looked for in it again and again
-    atexit.register(gc.freeze)  # nor at the end
+    atexit.register(gc.freeze)  # a process that ends need not look for garbage in all that was imported
