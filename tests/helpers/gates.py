@@ -148,3 +148,33 @@ def rule(kind: str, margin: float, **more: Any) -> dict[str, Any]:
 
 def policy(alpha: float = 0.05, **rules: Any) -> dict[str, Any]:
     return {"schema": 1, "alpha": alpha, "rules": {name.replace("_", "-"): given for name, given in rules.items()}}
+
+
+_DISTINCT, _HARMED, _SIZE = 100, 5, 12
+_KINDS = ("drop", "excess_drop", "accuracy", "gap")
+
+
+def wide_report(n_groups):
+    """A hundred groups, each under several names."""
+    base = outcomes(6, _DISTINCT * _SIZE, 0.9)
+    treated = base & outcomes(6, _DISTINCT * _SIZE, 0.9, seed=1)
+    codes = np.repeat(np.arange(_DISTINCT), _SIZE)
+    base[:, codes < _HARMED], treated[:, codes < _HARMED] = True, False
+    made = content({"prune": (base, treated)}, {"g": (codes, [f"n{g}" for g in range(_DISTINCT)])})
+    times = n_groups // _DISTINCT
+    whole = content({"prune": (np.tile(base, times), np.tile(treated, times))}, {})
+    for section in ("impact", "accuracy"):
+        arm = made[section]["arms"]["prune"]
+        rows = arm["by_group"]["g"]["rows"]
+        arm["by_group"]["g"]["rows"] = [{**rows[g % _DISTINCT], "group": f"n{g}"} for g in range(n_groups)]
+        arm["overall"] = whole[section]["arms"]["prune"]["overall"]
+    return made
+
+
+def rules_of_all_kinds(n_rules):
+    """Rules on every group, from very strict to very lenient."""
+    step = 0.8 / n_rules
+    return {
+        f"r{i}": rule(_KINDS[i % 4], 0.9 - step * i if _KINDS[i % 4] == "accuracy" else step * i)
+        for i in range(n_rules)
+    }
