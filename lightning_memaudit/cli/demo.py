@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
     """Run the command."""
     parser = ArgumentParser(
         prog="memaudit demo",
+        epilog="Example: memaudit demo --out memaudit-demo",
         description="Audit a small network on handwritten digits with three rare classes and twenty wrong labels.",
     )
     parser.add_argument("--out", type=str, default="memaudit-demo", help="Folder for the store and the report.")

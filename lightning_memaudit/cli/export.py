@@ -25,9 +25,11 @@ _KINDS = (".csv", ".parquet")
 def main(arguments: list[str]) -> int:
     """Run the command."""
     parser = ArgumentParser(
-        prog="memaudit export", description="Write memorization scores of every example, one row each."
+        prog="memaudit export",
+        epilog="Example: memaudit export audits/net --out scores.csv",
+        description="Write memorization scores of every example, one row each.",
     )
-    parser.add_argument("store", type=str, help="Folder or URL of the store.")
+    parser.add_argument("store", type=str, metavar="STORE", help="Folder or URL of the store.")
     parser.add_argument(
         "--out",
         type=str,

@@ -103,11 +103,16 @@ def _judged(options: Namespace, policy: Policy, subject: Subject) -> GateResult:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="memaudit gate",
+        epilog="Example: memaudit gate report/report.json --policy memaudit.toml",
         description="Hold a report or a store to a policy. Exit codes: 0 passed, 1 failed, 2 bad arguments or policy, "
         "3 undecided where the policy says so, 4 something is missing or does not go together.",
     )
     parser.add_argument(
-        "target", type=str, nargs="*", help="A report.json, a folder with one, or a store. With --lint: policies."
+        "target",
+        type=str,
+        nargs="*",
+        metavar="TARGET",
+        help="A report.json, a folder with one, or a store. With --lint: policies.",
     )
     parser.add_argument(
         "--policy", type=str | None, default=None, help="TOML file; by default memaudit.toml, or pyproject.toml."

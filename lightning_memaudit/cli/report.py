@@ -19,9 +19,11 @@ __all__ = ["main"]
 def main(arguments: list[str]) -> int:
     """Run the command."""
     parser = ArgumentParser(
-        prog="memaudit report", description="Write report.html, report.md, report.json and figures from a store."
+        prog="memaudit report",
+        epilog="Example: memaudit report audits/net --out report --open",
+        description="Write report.html, report.md, report.json and figures from a store.",
     )
-    parser.add_argument("store", type=str, help="Folder or URL of the store.")
+    parser.add_argument("store", type=str, metavar="STORE", help="Folder or URL of the store.")
     parser.add_argument(
         "--out", type=str | None, default=None, help="Folder for the report; <store>/report by default."
     )

@@ -12,8 +12,12 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Run the command; exit code 4 when something is damaged."""
-    parser = ArgumentParser(prog="memaudit status", description="Show what a store holds, and check every file of it.")
-    parser.add_argument("store", type=str, help="Folder or URL of the store.")
+    parser = ArgumentParser(
+        prog="memaudit status",
+        epilog="Example: memaudit status audits/net",
+        description="Show what a store holds, and check every file of it.",
+    )
+    parser.add_argument("store", type=str, metavar="STORE", help="Folder or URL of the store.")
     options = parser.parse_args(arguments)
     store = OutcomeStore(options.store)
     manifest, plan = store.manifest, store.plan

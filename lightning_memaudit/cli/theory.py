@@ -89,6 +89,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="memaudit theory",
+        epilog="Example: memaudit theory --prior zipf:1.0 --n-points 50000 --n-samples 50000 --gamma 0.25",
         description="What limiting memorization must cost on long-tailed data, and for whom (Feldman 2019): for a "
         "prior of the frequencies of points, or for counts of your own. --n-points and --n-samples take several values "
         "with commas between them: one population each, side by side.",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -412,3 +415,14 @@ def test_help(memaudit):
     shown = memaudit("theory", "--help")
     assert shown.code == 0
     assert "usage: memaudit theory" in shown.out
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    """As ``memaudit theory | head`` has it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = ["theory", "--prior", "uniform", "--n-points", "10", "--n-samples", "10"]
+    command = [sys.executable, "-m", "lightning_memaudit", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
