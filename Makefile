@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(BIN)/memaudit demo --out memaudit-demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def figure_files(content: Mapping[str, Any]) -> dict[str, bytes]:
         figure = drawing.draw()
         for kind in ("png", "svg"):
             files[f"{name}.{kind}"] = _file(figure, name, kind)
-            figure.set_layout_engine("none")  # its places are found; the next format takes them over
+            figure.set_layout_engine(None)  # its places are found; the next format takes them over
     return files
 
 

@@ -16,7 +16,7 @@ from lightning_memaudit.training.allocation import freed_memory_kept
 from lightning_memaudit.training.choice import Decision, record
 from lightning_memaudit.training.ensemble.chunk import train_chunk
 from lightning_memaudit.training.ensemble.gradients import Traces
-from lightning_memaudit.training.guard import same_chunks
+from lightning_memaudit.training.guard import first_line, same_chunks
 from lightning_memaudit.training.loops.honoured import NotHonoured
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.choice import Choice
     from lightning_memaudit.training.ensemble.chunk import TrainedChunk
+    from lightning_memaudit.training.ensemble.loop import Known
+    from lightning_memaudit.training.memory import InMemoryData
     from lightning_memaudit.training.task import Population
 
 __all__ = ["compiled_if_asked", "compiled_where_it_pays"]
@@ -58,14 +60,15 @@ def compiled_where_it_pays(
         decision: How they would be trained; it is returned where the step is not compiled.
         n_processes: How many processes share the work. What one of them compiles the others find in the cache.
     """
-    choice, inspection = decision.choice, decision.known.inspection
-    if choice.engine != "ensemble" or choice.compiled or inspection is None or not inspection.steady:
+    choice, known = decision.choice, decision.known
+    if choice.engine != "ensemble" or choice.compiled or known.compiling_was_tried:
+        return decision
+    if known.inspection is None or not known.inspection.steady:
         return decision
     gains = (choice.seconds_per_model or 0.0) * len(model_ids) * (1 - 1 / _GAINS) - _COSTS_AGAIN * (n_processes - 1)
     if gains < _COSTS_AGAIN or (gains < _COSTS and not _compiled_before(decision)):
         return decision
-    with preserved_randomness():
-        population.decision = _tried(population, plan, model_ids[: choice.chunk_size], decision)
+    population.decision = _tried(population, plan, model_ids[: choice.chunk_size], decision, better_by=_BETTER_BY)
     record(population, store, population.decision.choice.to_dict())
     return population.decision
 
@@ -82,46 +85,58 @@ def compiled_if_asked(
         decision: How they would be trained in this process.
         choice: How they are to be trained.
     """
-    if not choice.compiled or decision.choice.compiled or len(model_ids) < choice.chunk_size:
+    asked = choice.compiled and not (decision.choice.compiled or decision.known.compiling_was_tried)
+    if not asked or len(model_ids) < choice.chunk_size:
         return decision
-    try:
-        with preserved_randomness():
-            compiled, _ = _compiled(population, plan, model_ids[: choice.chunk_size], decision, n_steps=1)
-    except Exception as error:  # no compiler on this machine, say
-        _log.warning("the training step is not compiled: %s: %s", type(error).__name__, error)
-        return Decision(replace(choice, compiled=False), decision.data, decision.known)
-    return Decision(choice, decision.data, compiled.known)
+    found = _tried(population, plan, model_ids[: choice.chunk_size], decision, better_by=0.0)
+    return replace(found, choice=choice) if found.choice.compiled else found
 
 
-def _tried(population: Population, plan: SubsetPlan, model_ids: Sequence[int], decision: Decision) -> Decision:
-    choice, data = decision.choice, decision.data
-    assert data is not None  # noqa: S101 - an ensemble has them
-    with freed_memory_kept():
-        plain = train_chunk(population, plan, model_ids, data, decision.known, n_steps=_TIMED_STEPS)
-    model_ids = model_ids[:_AT_ONCE]
+def _tried(
+    population: Population,
+    plan: SubsetPlan,
+    model_ids: Sequence[int],
+    decision: Decision,
+    *,
+    better_by: float,
+) -> Decision:
+    """The decision with its step compiled, if that is faster by ``better_by`` and gives the same weights."""
+    decision.known.compiling_was_tried = True
     try:
-        compiled, chunk = _compiled(population, plan, model_ids, decision, n_steps=_TIMED_STEPS)
-    except Exception as error:  # no compiler on this machine, an operator that it cannot do, ...
-        return _not(decision, f"not compiled ({type(error).__name__})")
-    after = chunk.seconds_per_step / len(model_ids) * 1e3
-    times = choice.milliseconds_per_step | {f"ensemble-{len(model_ids)}-compiled": after}
-    decision = replace(decision, choice=replace(choice, milliseconds_per_step=times))
-    gain = plain.seconds_per_step / len(plain.model_ids) * 1e3 / after
-    if gain < _BETTER_BY:
-        return _not(decision, "compiled it gains too little")
-    try:
+        with preserved_randomness(), freed_memory_kept():
+            plain = _trained(population, plan, model_ids, decision.data, decision.known)
+            known = replace(decision.known, traces=Traces(), compiled_size=min(len(model_ids), _AT_ONCE))
+            chunk = _trained(population, plan, model_ids[: known.compiled_size], decision.data, known)
         same_chunks(plain, chunk)
-    except NotHonoured as difference:
-        return _not(decision, f"not compiled: {difference}")
+    except Exception as error:  # no compiler on this machine, an operator that it cannot do, other weights, ...
+        _log.info("the training step is not compiled", exc_info=error)
+        return _not(decision, f"not compiled: {error if isinstance(error, NotHonoured) else first_line(error)}")
+    choice, size = decision.choice, len(chunk.model_ids)
+    after = chunk.seconds_per_step / size * 1e3
+    times = choice.milliseconds_per_step | {f"ensemble-{size}-compiled": after}
+    gain = plain.seconds_per_step / len(plain.model_ids) * 1e3 / after
+    if gain < better_by:
+        return _not(
+            replace(decision, choice=replace(choice, milliseconds_per_step=times)), "compiled it gains too little"
+        )
     if note := _note(decision):
         note.touch()
     faster = replace(
-        compiled.choice,
+        choice,
+        chunk_size=size,
+        compiled=True,
         milliseconds_per_step=times,
         reason=f"{choice.reason}, and compiled {gain:.1f} times as fast again",
         seconds_per_model=(choice.seconds_per_model or 0.0) / gain,
     )
-    return replace(compiled, choice=faster)
+    return Decision(faster, decision.data, known)
+
+
+def _trained(
+    population: Population, plan: SubsetPlan, model_ids: Sequence[int], data: InMemoryData | None, known: Known
+) -> TrainedChunk:
+    assert data is not None  # noqa: S101 - an ensemble has them
+    return train_chunk(population, plan, model_ids, data, known, n_steps=_TIMED_STEPS)
 
 
 def _compiled_before(decision: Decision) -> bool:
@@ -139,16 +154,6 @@ def _note(decision: Decision) -> Path | None:
     if not isinstance(step, GraphModule):
         return None
     return Path(cache_dir()) / f"memaudit-{hashlib.sha256(f'{torch.__version__} {step.code}'.encode()).hexdigest()}"
-
-
-def _compiled(
-    population: Population, plan: SubsetPlan, model_ids: Sequence[int], decision: Decision, *, n_steps: int
-) -> tuple[Decision, TrainedChunk]:
-    assert decision.data is not None  # noqa: S101 - an ensemble has them
-    known = replace(decision.known, traces=Traces(), compiled_size=len(model_ids))
-    with freed_memory_kept():
-        chunk = train_chunk(population, plan, model_ids, decision.data, known, n_steps=n_steps)
-    return Decision(replace(decision.choice, chunk_size=len(model_ids), compiled=True), decision.data, known), chunk
 
 
 def _not(decision: Decision, why: str) -> Decision:

@@ -86,6 +86,7 @@ class Known:
         bytes_per_model: Memory that one model of a chunk takes in training, about.
         traces: Traced training steps.
         compiled_size: Compile the traced step of full batches of so many models; None compiles nothing.
+        compiling_was_tried: It is not tried again.
     """
 
     first: LightningModule | None = None
@@ -93,6 +94,7 @@ class Known:
     bytes_per_model: int = 0
     traces: Traces = field(default_factory=Traces)
     compiled_size: int | None = None
+    compiling_was_tried: bool = False
 
 
 class EnsembleLoop(InternalCallback):

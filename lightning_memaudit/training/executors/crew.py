@@ -134,7 +134,7 @@ class Crew:
     def take(self) -> list[int]:
         """Models for this process to train; none when it has to wait for what the workers do, or all is done."""
         with self._change:
-            return self._work.take() if self._work.is_fresh else []
+            return self._work.take() if self._work.is_fresh and self._failure is None else []
 
     def stored(self) -> list[int]:
         """The models that workers have stored since this was last asked.
@@ -184,7 +184,7 @@ class Crew:
     def _hand_out(self) -> None:
         for worker in self._workers:
             if worker.is_ready and not worker.lease and self._work.remains:
-                worker.train(self._work.take_as_worker())
+                worker.train(self._work.take_as_worker(), at_once=self._work.size)
 
     def _hear(self, worker: _Worker) -> None:
         messages, ended = worker.read()
@@ -208,7 +208,8 @@ class Crew:
         if worker.is_ready:
             stored = [k for k in worker.lease if self._is_stored(k)]
             self._stored += stored
-            self._work.give_back([model_id for model_id in worker.lease if model_id not in stored], why=why)
+            rest = [model_id for model_id in worker.lease if model_id not in stored]
+            self._work.give_back(rest, why=why, at_once=worker.at_once)
         else:
             self._failed_starts += 1
         if self._failed_starts < _STARTS:
@@ -236,6 +237,7 @@ class _Worker:
     answers: IO[bytes]
     errors: IO[bytes]
     lease: list[int] = field(default_factory=list)
+    at_once: int = 1
     is_ready: bool = False
     unread: bytes = b""
 
@@ -256,8 +258,8 @@ class _Worker:
             raise
         return cls(index, process, cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout), errors)
 
-    def train(self, model_ids: list[int]) -> None:
-        self.lease = model_ids
+    def train(self, model_ids: list[int], *, at_once: int) -> None:
+        self.lease, self.at_once = model_ids, at_once
         self.ask({"train": model_ids})
 
     def ask(self, request: dict[str, Any]) -> None:

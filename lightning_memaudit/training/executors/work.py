@@ -66,6 +66,9 @@ class Work:
         n_workers: How many share the work.
         multiple: The largest multiple.
         last: Models that are trained at once in the last leases; None for no fewer.
+
+    Attributes:
+        size: As given, or as ``use`` has changed it.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Work:
     ) -> None:
         self._fresh = deque(model_ids)
         self._suspect: deque[list[int]] = deque()
-        self._size = size
+        self.size = size
         self._last = last or size
         self._multiple = multiple
         self._n_workers = n_workers
@@ -81,7 +84,7 @@ class Work:
 
     def use(self, size: int) -> None:
         """Deal out so many models at a time from now on, to the end."""
-        self._size = self._last = size
+        self.size = self._last = size
 
     @property
     def remains(self) -> bool:
@@ -95,7 +98,7 @@ class Work:
 
     def take(self) -> list[int]:
         """The next lease of fresh models."""
-        size = self._size if len(self._fresh) >= 2 * self._n_workers * self._size else self._last
+        size = self.size if len(self._fresh) >= 2 * self._n_workers * self.size else self._last
         share = math.ceil(len(self._fresh) / (size * self._n_workers))
         n_models = size * min(self._multiple, share)
         return [self._fresh.popleft() for _ in range(min(n_models, len(self._fresh)))]
@@ -104,14 +107,20 @@ class Work:
         """The next lease, of models on which a worker was killed when there are no others."""
         return self.take() if self._fresh else self._suspect.popleft()
 
-    def give_back(self, model_ids: Sequence[int], *, why: str) -> None:
+    def give_back(self, model_ids: Sequence[int], *, why: str, at_once: int | None = None) -> None:
         """Return what a killed worker had begun and not finished: it was at the first of it.
+
+        Args:
+            model_ids: What it had in hand.
+            why: How it ended.
+            at_once: How many it trained at once; None for ``size``.
 
         Raises:
             TrainingError: Workers were killed on these models again and again.
         """
-        begun = list(model_ids[: self._size])
-        self.return_untouched(model_ids[self._size :])
+        at_once = at_once or self.size
+        begun = list(model_ids[:at_once])
+        self.return_untouched(model_ids[at_once:])
         if not begun:
             return
         for model_id in begun:

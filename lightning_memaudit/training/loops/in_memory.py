@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -61,6 +62,7 @@ class InMemoryLoop(InternalCallback):
     def __init__(self, rows: Rows, *, n_steps: int | None = None) -> None:
         self.rows = rows
         self.n_steps = n_steps
+        self.step_seconds: list[float] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train, and leave the Trainer with nothing to do."""
@@ -81,7 +83,9 @@ class InMemoryLoop(InternalCallback):
                 for index, drawn in enumerate(torch.split(order.draw(n_batches), order.batch_size)):
                     if trainer.global_step == self.n_steps:
                         raise StoppedEarly
+                    started = time.perf_counter()
                     step(transfer(rows.batch(drawn)), index)
+                    self.step_seconds.append(time.perf_counter() - started)
                     if training_is_done(trainer):
                         break
                 step.hook("on_train_epoch_end")

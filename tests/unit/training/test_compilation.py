@@ -15,6 +15,7 @@ from lightning_memaudit.training.choice import Decision, decide
 from lightning_memaudit.training.compilation import compiled_if_asked, compiled_where_it_pays
 from lightning_memaudit.training.engines import train_here
 from lightning_memaudit.training.ensemble import gradients
+from lightning_memaudit.training.loops.honoured import NotHonoured
 from tests.helpers import zoo
 from tests.helpers.engines import PLAN, memory_of, opened_store, population, stored
 
@@ -78,7 +79,6 @@ def test_a_compiled_step_gives_the_same_models_here_and_in_other_processes(model
     assert f"ensemble-{N_MODELS}-compiled" in decision.choice.milliseconds_per_step
     assert scene.people.decision is decision
     assert scene.store.manifest.execution == decision.choice.to_dict()
-    assert scene.decide() is not decision  # what is asked of a plain decision
     assert compiled_where_it_pays(scene.people, PLAN, range(N_MODELS), scene.store, decision) is decision
 
     elsewhere = Scene(model)
@@ -134,19 +134,40 @@ def test_a_compiled_step_with_other_weights_is_not(free, monkeypatch) -> None:
     assert "; not compiled: weights that differ by" in found.reason
 
 
-def test_no_compiler_on_this_machine(free, caplog, tmp_path, monkeypatch) -> None:
+def test_no_compiler_on_this_machine(free, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with without_compiler(), inductor.patch(force_disable_caches=True):
         found = Scene(zoo.LayerNorm).decide().choice
         assert (found.engine, found.compiled) == ("ensemble", False)
-        assert "; not compiled (" in found.reason
+        assert "; not compiled: " in found.reason
 
         scene = Scene(zoo.LayerNorm)
         asked = replace(scene.plain.choice, compiled=True)
         decision = compiled_if_asked(scene.people, PLAN, range(N_MODELS), scene.plain, asked)
     assert not decision.choice.compiled
+    assert "; not compiled: " in decision.choice.reason
     assert decision.known is scene.plain.known
-    assert caplog.records[-1].getMessage().startswith("the training step is not compiled: ")
+
+
+@pytest.mark.parametrize("where", ["plain", "compiled"])
+def test_what_fails_in_the_trial_leaves_training_as_it_was_and_is_not_tried_again(where, free, monkeypatch) -> None:
+    real, tried = compilation.train_chunk, []
+
+    def train_chunk(people: Any, plan: Any, model_ids: Any, data: Any, known: Any, **options: Any) -> Any:
+        tried.append(known.compiled_size)
+        if where == "plain" or known.compiled_size:
+            raise NotHonoured("something at step 15")
+        return real(people, plan, model_ids, data, known, **options)
+
+    monkeypatch.setattr(compilation, "train_chunk", train_chunk)
+    scene = Scene()
+    asked = replace(scene.plain.choice, compiled=True)
+    decision = scene.decide()
+    assert decision.choice.reason == f"{scene.plain.choice.reason}; not compiled: something at step 15"
+    n_tries = len(tried)
+    assert compiled_where_it_pays(scene.people, PLAN, range(N_MODELS), scene.store, decision) is decision
+    assert compiled_if_asked(scene.people, PLAN, range(N_MODELS), decision, asked) is decision
+    assert len(tried) == n_tries
 
 
 def test_nothing_is_compiled_that_does_not_repay_it_or_changes_from_step_to_step(monkeypatch) -> None:

@@ -13,6 +13,7 @@ import torch
 from lightning_memaudit import SubsetPlan
 from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.exceptions import StoreError, TrainingError
+from lightning_memaudit.outcomes.shards import read_shard
 from lightning_memaudit.training import engines
 from lightning_memaudit.training.choice import Choice, Decision
 from lightning_memaudit.training.engines import train_here
@@ -53,7 +54,7 @@ def test_models_that_others_stored_meanwhile_are_passed_over(engine, chunk_size,
     store, other = opened_store(people), opened_store(people)
     decision = decided(people, engine, chunk_size)
     list(train_here(people, PLAN, [3, 4], other, decision))
-    shard = other._read("baseline", 3, ("correct", "margin", "loss", "prediction"))
+    shard = read_shard(other.storage, other.manifest, "baseline", 3, ("correct", "margin", "loss", "prediction"))
     trained: list[int] = []
     for name in ("train_model", "train_chunk"):
         monkeypatch.setattr(engines, name, partial(spied, getattr(engines, name), trained))

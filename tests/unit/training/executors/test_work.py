@@ -67,6 +67,14 @@ def test_what_a_killed_worker_had_not_begun_is_next() -> None:
     assert not work.remains
 
 
+def test_leases_from_before_a_change_of_size_are_begun_as_they_were_dealt_out() -> None:
+    work = Work(range(8), size=4, n_workers=1, last=4)
+    lease = work.take_as_worker()
+    work.use(2)
+    work.give_back(lease, why="exit code -9", at_once=4)
+    assert [work.take_as_worker() for _ in range(3)] == [[4, 5], [6, 7], [0, 1, 2, 3]]
+
+
 def test_models_on_which_a_worker_was_killed_wait_until_all_others_are_begun() -> None:
     work = Work(range(4), size=1, n_workers=1)
     work.give_back(work.take(), why="exit code -9")
