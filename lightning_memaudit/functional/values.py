@@ -40,7 +40,7 @@ class Values:
             n_rows: Rows that there are.
             block: Rows that the user allows.
         """
-        most, cells = (512, 2**18) if self.packed else (n_rows, 2**22)
+        most, cells = (256, 2**17) if self.packed else (n_rows, 2**22)
         height = max(1, min(most, block, n_rows))
         return height, max(1, cells // height)
 
