@@ -34,6 +34,10 @@ _AGAIN = "write the report again (memaudit report STORE)"
 _TOLERANCE = 1e-6  # other versions of SciPy differ by less
 
 
+def _nothing(*_: Any) -> dict[str, FloatArray]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Printed:
     """What a report prints of an estimate.
@@ -47,7 +51,7 @@ class Printed:
     """
 
     figures: Callable[[Any, float], Mapping[str, FloatArray]]
-    totals: Callable[[Any], Mapping[str, FloatArray]] = lambda found: {}  # noqa: ARG005
+    totals: Callable[[Any], Mapping[str, FloatArray]] = _nothing
     counts: tuple[str, ...] = ("n",)
 
 
@@ -141,7 +145,7 @@ def _of_means(found: Any, level: float) -> dict[str, FloatArray]:
     return {"n_estimable": found.n, "mean_score": found.estimate, "low": low, "high": high} | arms
 
 
-def _of_counts(found: Any, level: float) -> dict[str, FloatArray]:  # noqa: ARG001 - counts have no level
+def _of_counts(found: Any, _: float) -> dict[str, FloatArray]:
     """Figures of prevalences."""
     return {"n_estimable": found.n, "n_memorized": found.naive}
 
@@ -190,4 +194,4 @@ COUNTS = Printed(
     lambda found: {key: getattr(found, key) for key in ("n", "naive", "possible", "certain")},
     ("n_estimable", "n_not_fitted"),
 )
-NOTHING_PRINTED = Printed(lambda found, level: {})  # noqa: ARG005
+NOTHING_PRINTED = Printed(_nothing)

@@ -87,7 +87,10 @@ def _epsilon(entry: Mapping[str, Any], delta: float | None) -> float | str:
     steps = [privacy.get(key) for key in ("noise_multiplier", "sample_rate", "steps")]
     if all(isinstance(x, int | float) and math.isfinite(x) for x in steps):
         made = NoisySteps(*steps)  # type: ignore[arg-type]
-        comes_to = epsilon_spent([made], recorded)
+        try:
+            comes_to = epsilon_spent([made], recorded)
+        except ArgumentError as error:
+            return f"what ε comes from cannot be used: {error}"
         if not math.isclose(spent, comes_to, rel_tol=_TOLERANCE):
             return (
                 f"figures contradict each other: ε on record is {spent:.6g} at δ = {recorded:g}, and noise, sample "

@@ -26,16 +26,6 @@ KINDS = {
 SPENT = {"noise_multiplier": 1.1, "sample_rate": 0.05, "steps": 300, "delta": 1e-5, "n_examples": 1000}
 
 
-@pytest.fixture(scope="module")
-def sound():
-    return report()
-
-
-@pytest.fixture
-def made(sound):
-    return copy.deepcopy(sound)
-
-
 def rows_of(made, kind):
     _, section, _ = KINDS[kind]
     if section == "memorization":
@@ -172,6 +162,16 @@ def test_an_epsilon_that_its_noise_does_not_come_to() -> None:
         result = evaluate_gate(made, policy(r=given), today=DAY)
         assert [row.verdict.value for row in result.rows] == [verdict]
     assert "noise, sample rate and steps on record come to" in result.rows[0].message
+
+
+@pytest.mark.parametrize(
+    "bad", [{"sample_rate": 2.0}, {"sample_rate": 0}, {"noise_multiplier": -1}, {"noise_multiplier": 0}, {"steps": 2.5}]
+)
+def test_an_epsilon_from_what_cannot_be(bad) -> None:
+    made = report(privacy={"harsh": {**SPENT, "epsilon": 5.0, **bad}})
+    result = evaluate_gate(made, policy(r=rule("epsilon", 100.0)), today=DAY)
+    assert [row.verdict.value for row in result.rows] == ["error"]
+    assert result.exit_code == 4
 
 
 def test_a_baseline_file_whose_estimate_was_edited(made, sound, tmp_path) -> None:

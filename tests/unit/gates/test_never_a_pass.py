@@ -9,7 +9,7 @@ import pytest
 
 from lightning_memaudit import evaluate_gate
 from lightning_memaudit.gates.rules import KINDS
-from tests.helpers.gates import policy, report, rule
+from tests.helpers.gates import policy, rule
 
 DAY = dt.date(2027, 1, 15)
 WAIVER = {"reason": "known", "expires": "2027-12-31"}
@@ -35,16 +35,6 @@ RECORDS = {
     "memorization_prevalence": ("memorization", "prevalence"),
     "regression": ("accuracy", "error"),
 }
-
-
-@pytest.fixture(scope="module")
-def sound():
-    return report()
-
-
-@pytest.fixture
-def made(sound):
-    return copy.deepcopy(sound)
 
 
 def test_every_kind_is_here() -> None:

@@ -39,8 +39,8 @@ class Scene:
         self.store: OutcomeStore = opened_store(self.people)
         self.plain = decide(self.people, PLAN, range(N_MODELS), self.store, allowed=("ensemble",))
 
-    def decide(self, n_models: int = N_MODELS, **options: Any) -> Decision:
-        return compiled_where_it_pays(self.people, PLAN, range(n_models), self.store, self.plain, **options)
+    def decide(self, **options: Any) -> Decision:
+        return compiled_where_it_pays(self.people, PLAN, range(N_MODELS), self.store, self.plain, **options)
 
 
 @pytest.fixture
@@ -61,10 +61,6 @@ def clock(free, monkeypatch) -> dict[str, float]:
 
     monkeypatch.setattr(compilation, "train_chunk", train_chunk)
     return clock
-
-
-def without_compiler(*_: Any, **__: Any) -> Any:
-    return inductor.patch({"cpp.cxx": ("no-such-compiler",)})
 
 
 @pytest.mark.slow
@@ -136,7 +132,7 @@ def test_a_compiled_step_with_other_weights_is_not(free, monkeypatch) -> None:
 
 def test_no_compiler_on_this_machine(free, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    with without_compiler(), inductor.patch(force_disable_caches=True):
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
         found = Scene(zoo.LayerNorm).decide().choice
         assert (found.engine, found.compiled) == ("ensemble", False)
         assert "; not compiled: " in found.reason
