@@ -19,7 +19,7 @@ from tasks import MLP, Digits, quieten
 from torch.profiler import ProfilerActivity, profile
 
 from lightning_memaudit import Audit, SubsetPlan
-from lightning_memaudit.training import compilation
+from lightning_memaudit.training.engines import compilation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lightning_memaudit.data.groups import MISSING, column_of, grouping
 from lightning_memaudit.data.plan import Design, SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.stopping import Reliable, Settled, StoppingLook, reached
+from lightning_memaudit.functional.memorization import Reliable, Settled, StoppingLook, reached
 from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
-from lightning_memaudit.training.arms import Arms, ReadyArm, checked_treatments, with_kept_weights
+from lightning_memaudit.training.arms.arms import Arms, ReadyArm, checked_treatments, with_kept_weights
+from lightning_memaudit.training.arms.learning_rate import n_models_to_search, with_searched_rates
 from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.executors import find_executor
 from lightning_memaudit.training.executors.process import at_least
 from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
-from lightning_memaudit.training.interrupts import interrupts_noticed
-from lightning_memaudit.training.progress import Progress
-from lightning_memaudit.training.search import n_models_to_search, with_searched_rates
+from lightning_memaudit.training.progress import Progress, interrupts_noticed
 from lightning_memaudit.training.task import Population, Recipe, probe
 
 if TYPE_CHECKING:

@@ -13,23 +13,23 @@ from jsonargparse import ArgumentParser
 
 from lightning_memaudit.cli.output import say, warn
 from lightning_memaudit.exceptions import ConfigurationError
-from lightning_memaudit.gates.baseline import Baseline, baseline_of, write_baseline, write_looks
 from lightning_memaudit.gates.evaluate import evaluate_gate
-from lightning_memaudit.gates.explain import explain
-from lightning_memaudit.gates.lock import CAN_LOCK, held
-from lightning_memaudit.gates.looks import looks_after
+from lightning_memaudit.gates.judged_report import subject_of
 from lightning_memaudit.gates.notices import expired, out_of_range
 from lightning_memaudit.gates.output import FORMS
-from lightning_memaudit.gates.policy_file import find_policy, has_policy, policy_of
-from lightning_memaudit.gates.starter import starter
-from lightning_memaudit.gates.subject import subject_of
+from lightning_memaudit.gates.policy.explain import explain
+from lightning_memaudit.gates.policy.file import find_policy, has_policy, policy_of
+from lightning_memaudit.gates.policy.template import starter
+from lightning_memaudit.gates.reference.lock import CAN_LOCK, held
+from lightning_memaudit.gates.reference.looks import looks_after
+from lightning_memaudit.gates.reference.report import Baseline, baseline_of, write_baseline, write_looks
 from lightning_memaudit.outcomes.storage import Storage
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from lightning_memaudit.gates.policy import Policy
-    from lightning_memaudit.gates.subject import Subject
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Policy
     from lightning_memaudit.gates.verdicts import GateResult
 
 __all__ = ["main"]

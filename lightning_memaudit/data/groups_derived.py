@@ -11,7 +11,7 @@ import numpy as np
 
 from lightning_memaudit.data.groups_values import LABEL, MISSING, Grouping
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.bins import MEMORIZATION_BINS, memorization_bins
+from lightning_memaudit.functional.memorization import MEMORIZATION_BINS, memorization_bins
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from lightning_memaudit.data.equality import same
 from lightning_memaudit.data.randomness import random_state, seeded
-from lightning_memaudit.data.sameness import same
 from lightning_memaudit.exceptions import UnsupportedDataError
 
 if TYPE_CHECKING:

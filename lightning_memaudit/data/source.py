@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_memaudit.data.label_order import check_same_labels
 from lightning_memaudit.data.loaders import (
     check_map_style,
     check_plain,
@@ -16,7 +17,6 @@ from lightning_memaudit.data.loaders import (
     drawn_dataset,
     sequential_loader,
 )
-from lightning_memaudit.data.order import check_same_labels
 from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
 

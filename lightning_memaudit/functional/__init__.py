@@ -1,23 +1,11 @@
-"""Pure functions on arrays: no Lightning, no files, no figures.
+"""Pure functions on arrays: no Lightning, no files, no figures. One package for each subject.
 
-Memorization:
-    ``memorization``, ``intervals``, ``prevalence``, ``reliability``, ``stopping``, ``adjustment``; behind them
-    ``arms``, ``group_floor`` and ``checks``.
+``memorization``: how much a model is right on an example only because it was trained on it.
+``influence``: what one training example adds to the accuracy on another example.
+``impact``: what a treatment such as DP-SGD or pruning costs, and whom.
+``long_tail``: what limiting memorization must cost in theory.
+``uncertainty``: intervals of means over models and examples, for all of the above.
 
-Influence:
-    ``influence`` and ``discovery`` (false discoveries, near-duplicates); behind them ``counts``, ``popcount``,
-    ``values`` and ``pairs``.
-
-Impact of a treatment:
-    ``impact`` gathers it: ``drops``, ``decomposition``, ``hooker``, ``exemplars``, ``slope``, ``drop_bins``,
-    ``influence_mass``, ``multiplicity`` and ``sample_size``; ``subgroups`` and ``calibration`` stand by themselves.
-    Behind them ``two_way``, ``crossed``, ``flips``, ``relative``, ``alternatives``, ``paired_arms`` and ``bins``.
-
-Privacy:
-    ``accounting``: what noisy steps spend of a budget.
-
-Long tail:
-    ``long_tail`` gathers it: ``priors``, ``marginals``, ``expectations``, ``predicted_excess``, ``dp_prediction``,
-    ``disparate``, ``tail_bounds``, ``good_turing`` and ``simple_good_turing``; behind them ``sum_law``, ``quadrature``,
-    ``log_space`` and ``ranges``.
+Beside them: ``intervals`` (of proportions), ``subgroups`` (values by group), ``accounting`` (what private steps spend)
+and ``checks`` (of arguments). Each public name has one home, which is the package: ``_name.py`` files are private.
 """

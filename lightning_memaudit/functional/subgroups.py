@@ -9,7 +9,6 @@ import numpy as np
 from scipy import stats
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.arms import divide
 from lightning_memaudit.functional.checks import (
     Array,
     FloatArray,
@@ -18,6 +17,7 @@ from lightning_memaudit.functional.checks import (
     as_indices,
     as_positive_int,
     as_probability,
+    divide,
 )
 from lightning_memaudit.functional.intervals import wilson
 

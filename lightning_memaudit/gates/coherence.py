@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.functional.excess import Excess
+from lightning_memaudit.functional.uncertainty import Excess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.gates.baseline import baseline_of
 from lightning_memaudit.gates.judge import judge
-from lightning_memaudit.gates.looks import look_of
+from lightning_memaudit.gates.judged_report import subject_of
 from lightning_memaudit.gates.notices import notices
-from lightning_memaudit.gates.policy_file import policy_of
-from lightning_memaudit.gates.subject import subject_of
+from lightning_memaudit.gates.policy.file import policy_of
+from lightning_memaudit.gates.reference.looks import look_of
+from lightning_memaudit.gates.reference.report import baseline_of
 from lightning_memaudit.gates.verdicts import GateResult
 
 if TYPE_CHECKING:
-    from lightning_memaudit.gates.baseline import Baseline
-    from lightning_memaudit.gates.subject import Judged
+    from lightning_memaudit.gates.judged_report import Judged
+    from lightning_memaudit.gates.reference.report import Baseline
 
 __all__ = ["evaluate_gate"]
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.functional.arms import divide
-from lightning_memaudit.functional.rows_of import form_of, joined, rows_of
-from lightning_memaudit.functional.sample_size import SizesNeeded, size_law
+from lightning_memaudit.functional.checks import divide
+from lightning_memaudit.functional.impact import SizesNeeded, size_law
+from lightning_memaudit.functional.uncertainty import form_of, joined, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
-    from lightning_memaudit.functional.prevalence_bounds import PrevalenceBounds
+    from lightning_memaudit.functional.memorization import PrevalenceBounds
 
 __all__ = [
     "NOTHING",
@@ -188,7 +188,7 @@ def p_values(asked: Sequence[tuple[Evidence, IntArray, float]]) -> list[FloatArr
     Returns:
         One array for each.
     """
-    parts = [rows_of(evidence.found, rows) for evidence, rows, _ in asked]
+    parts = [take(evidence.found, rows) for evidence, rows, _ in asked]
     by_form: dict[Hashable, list[int]] = {}
     for number, part in enumerate(parts):
         by_form.setdefault(form_of(part), []).append(number)

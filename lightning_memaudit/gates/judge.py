@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.functional.multiplicity import adjust_p_values
+from lightning_memaudit.functional.uncertainty import adjust_p_values
 from lightning_memaudit.gates.evidence import NOTHING, p_values
-from lightning_memaudit.gates.selectors import matches
+from lightning_memaudit.gates.policy.selectors import matches
 from lightning_memaudit.gates.tables import Batch, Problem
 from lightning_memaudit.gates.verdicts import Row, Verdict
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray
-    from lightning_memaudit.gates.policy import Policy, Rule, Waiver
-    from lightning_memaudit.gates.subject import Subject
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Policy, Rule, Waiver
 
 __all__ = ["judge"]
 

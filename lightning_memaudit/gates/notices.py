@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning_memaudit.gates.compatibility import other_versions
+from lightning_memaudit.gates.reference.compatibility import other_versions
 from lightning_memaudit.gates.verdicts import Verdict
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator, Sequence
 
-    from lightning_memaudit.gates.policy import Policy
-    from lightning_memaudit.gates.subject import Subject
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Policy
     from lightning_memaudit.gates.verdicts import Row
 
 __all__ = ["expired", "notices", "out_of_range"]

@@ -76,7 +76,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One item for each rule; the report is read when the first of them runs."""
     if _FIXTURE not in metafunc.fixturenames:
         return
-    from lightning_memaudit.gates.policy_file import policy_of
+    from lightning_memaudit.gates.policy.file import policy_of
 
     try:
         sources = _sources(metafunc.config, metafunc.definition.get_closest_marker("memaudit"))
@@ -105,7 +105,7 @@ def memaudit_gate(request: pytest.FixtureRequest) -> RuleVerdicts:
 def _sources(config: pytest.Config, marker: pytest.Mark | None) -> _Sources:
     """From the command line, else the test's marker, else the settings; paths are from the root directory."""
     from lightning_memaudit.exceptions import ConfigurationError
-    from lightning_memaudit.gates.policy_file import find_policy
+    from lightning_memaudit.gates.policy.file import find_policy
 
     marked: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
     if marker is not None and (marker.args or not set(marked) <= set(_WHAT)):

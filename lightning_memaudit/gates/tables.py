@@ -10,7 +10,7 @@ import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.gates.coherence import contradictions, sums, unequal
-from lightning_memaudit.gates.selectors import MEMORIZATION, OVERALL, group_name, matches
+from lightning_memaudit.gates.policy.selectors import MEMORIZATION, OVERALL, group_name, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import IntArray
     from lightning_memaudit.gates.coherence import Printed
     from lightning_memaudit.gates.evidence import Evidence
-    from lightning_memaudit.gates.policy import Rule
-    from lightning_memaudit.gates.subject import Subject
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Rule
 
 __all__ = [
     "Batch",

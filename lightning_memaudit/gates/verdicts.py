@@ -13,7 +13,7 @@ from lightning_memaudit.gates.wording import bound, needs, signed, value
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lightning_memaudit.gates.policy import Policy, Rule, Waiver
+    from lightning_memaudit.gates.policy.policy import Policy, Rule, Waiver
 
 __all__ = ["EXIT_CODES", "GateResult", "Row", "Verdict", "counts"]
 

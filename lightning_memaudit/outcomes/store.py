@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError, StoreError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, Arm
-from lightning_memaudit.outcomes.examples_file import examples_path, read_examples, write_examples
+from lightning_memaudit.outcomes.example_files import examples_path, read_examples, write_examples
 from lightning_memaudit.outcomes.manifest import Manifest
 from lightning_memaudit.outcomes.outcomes import Outcomes, stack
 from lightning_memaudit.outcomes.scoring import FIELDS
-from lightning_memaudit.outcomes.shards import arms_on_disk, ids_on_disk, read_shard, shard_path, write_shard
+from lightning_memaudit.outcomes.shard_files import (
+    arms_on_disk,
+    ids_on_disk,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 from lightning_memaudit.outcomes.storage import PARTIAL_SUFFIX, Storage
 from lightning_memaudit.outcomes.verification import ShardProblem, problems_of
 from lightning_memaudit.outcomes.weights import read_weights, weights_path, write_weights

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.exceptions import StoreError
-from lightning_memaudit.outcomes.examples_file import examples_path, read_examples
-from lightning_memaudit.outcomes.shards import arms_on_disk, ids_on_disk, read_shard, shard_path
+from lightning_memaudit.outcomes.example_files import examples_path, read_examples
+from lightning_memaudit.outcomes.shard_files import arms_on_disk, ids_on_disk, read_shard, shard_path
 
 if TYPE_CHECKING:
     from lightning_memaudit.outcomes.manifest import Manifest

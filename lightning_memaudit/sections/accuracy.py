@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.functional.error_rate import error_rate
-from lightning_memaudit.functional.sufficient import excess_record, two_way_record
+from lightning_memaudit.functional.impact import error_rate
+from lightning_memaudit.functional.uncertainty import excess_record, two_way_record
 from lightning_memaudit.outcomes.arms import FULL, REBUILT
 from lightning_memaudit.sections.entries import found, plain, unavailable
 from lightning_memaudit.sections.impact.arms import choose_split

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_positive_int
+from lightning_memaudit.functional.checks import as_number, as_positive_int, as_samples
 from lightning_memaudit.functional.long_tail import DirichletPrior, MarginalMode, Prior, marginal, tau
-from lightning_memaudit.functional.ranges import as_number, as_samples
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import FloatArray, IntArray

@@ -26,9 +26,9 @@ from lightning_memaudit.outcomes.arms import BASELINE
 from lightning_memaudit.outcomes.examples import Examples, Groups, describe_splits
 from lightning_memaudit.outcomes.identity import fixed_weights_digest
 from lightning_memaudit.outcomes.scoring import find_score_function
+from lightning_memaudit.training.engines.in_memory.loop import InMemoryLoop
+from lightning_memaudit.training.engines.support import NotHonoured
 from lightning_memaudit.training.factories import as_given
-from lightning_memaudit.training.loops.honoured import NotHonoured
-from lightning_memaudit.training.loops.in_memory import InMemoryLoop
 from lightning_memaudit.treatments.baseline import Baseline
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.choice import Decision
+    from lightning_memaudit.training.engines.choice import Decision
+    from lightning_memaudit.training.engines.in_memory.data import InMemoryData
     from lightning_memaudit.training.factories import TrainerRecipe
-    from lightning_memaudit.training.memory import InMemoryData
     from lightning_memaudit.treatments.base import Regime, Treatment
 
 __all__ = ["Length", "Population", "Recipe", "first_model", "fit", "one_model", "probe", "silenced", "train_model"]

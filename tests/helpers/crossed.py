@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.functional.two_way import TwoWay, two_way
+from lightning_memaudit.functional.uncertainty import TwoWay, two_way
 
 LEVEL = 0.95
 TAIL = 0.05

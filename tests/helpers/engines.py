@@ -13,10 +13,10 @@ import torch
 from torch import optim
 
 from lightning_memaudit import OutcomeStore, SubsetPlan
-from lightning_memaudit.training.ensemble.chunk import score_chunk, train_chunk
-from lightning_memaudit.training.ensemble.loop import Known
+from lightning_memaudit.training.engines.ensemble.chunk import score_chunk, train_chunk
+from lightning_memaudit.training.engines.ensemble.loop import Known
+from lightning_memaudit.training.engines.in_memory.data import InMemoryData, read_into_memory
 from lightning_memaudit.training.factories import data_factory, model_factory, trainer_recipe
-from lightning_memaudit.training.memory import InMemoryData, read_into_memory
 from lightning_memaudit.training.task import Population, Recipe, probe, train_model
 from tests.helpers import zoo
 

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lightning_memaudit.functional.one_sided import OneSided
-from lightning_memaudit.functional.rows_of import joined, rows_of
-from lightning_memaudit.functional.two_way import two_way
+from lightning_memaudit.functional.uncertainty import OneSided, joined, take, two_way
 from lightning_memaudit.gates.evidence import NOTHING
 from lightning_memaudit.gates.judge import judge
-from lightning_memaudit.gates.policy_file import policy_of
-from lightning_memaudit.gates.subject import Subject
+from lightning_memaudit.gates.judged_report import Subject
+from lightning_memaudit.gates.policy.file import policy_of
 from lightning_memaudit.gates.tables import Table
 from lightning_memaudit.gates.verdicts import Verdict
 from tests.helpers.crossed import Cell, draw
@@ -116,7 +114,7 @@ def _judged(scenario: Scenario, repeats: int, rng: np.random.Generator) -> np.nd
     p = np.full(len(estimate), np.nan)
     above = np.flatnonzero(lower > margin)
     if len(above):
-        p[above] = rows_of(found, above).p_value(margin)
+        p[above] = take(found, above).p_value(margin)
     figures = [part.reshape(repeats, n_rules, n_groups) for part in (estimate, lower, upper, p)]
     names = tuple(f"g={g}" for g in range(n_groups))
     arms = [f"arm{rule}" for rule in range(n_rules)]
@@ -165,7 +163,7 @@ def _found(scenario: Scenario, repeats: int, rng: np.random.Generator) -> OneSid
         parts.append(_drops(replace(cell, **FAR), n_rows - n_at, n_rows - n_at, rng))
     place = np.empty(n_rows, dtype=np.int64)
     place[np.concatenate([np.flatnonzero(at_margin), np.flatnonzero(~at_margin)])] = np.arange(n_rows)
-    return rows_of(joined(parts), place)
+    return take(joined(parts), place)
 
 
 def _drops(cell: Cell, n_draws: int, n_rows: int, rng: np.random.Generator) -> OneSided:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lightning_memaudit.functional.drops import accuracy_drop
-from lightning_memaudit.functional.error_rate import error_rate
+from lightning_memaudit.functional.impact import accuracy_drop, error_rate
 from lightning_memaudit.functional.memorization import memorization_score
-from lightning_memaudit.functional.sufficient import excess_record, two_way_record
+from lightning_memaudit.functional.uncertainty import excess_record, two_way_record
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.outcomes.store import Outcomes
 from lightning_memaudit.report.schema import SCHEMA

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning_memaudit import OutcomeStore, SubsetPlan
-from lightning_memaudit.training.choice import Choice, Decision
+from lightning_memaudit.training.engines.choice import Choice, Decision
+from lightning_memaudit.training.engines.in_memory.data import read_into_memory
 from lightning_memaudit.training.executors.process import make_parcel, rows_of
 from lightning_memaudit.training.factories import data_factory, model_factory, trainer_recipe
-from lightning_memaudit.training.memory import read_into_memory
-from lightning_memaudit.training.parcel import pack
 from lightning_memaudit.training.task import Population, Recipe, probe
+from lightning_memaudit.training.workers.serialization import pack
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
 

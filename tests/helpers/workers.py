@@ -109,7 +109,7 @@ def workers_of(driver: int) -> dict[int, str]:
     return {
         pid: command
         for pid, (parent, command) in processes().items()
-        if parent == driver and "lightning_memaudit.training.worker" in command
+        if parent == driver and "lightning_memaudit.training.workers" in command
     }
 
 

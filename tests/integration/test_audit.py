@@ -21,7 +21,7 @@ from lightning_memaudit.exceptions import (
     MissingDataError,
     TrainingError,
 )
-from lightning_memaudit.functional.stopping import Reliable, Settled
+from lightning_memaudit.functional.memorization import Reliable, Settled
 from lightning_memaudit.testing import ConstantLearner, LookupProblem
 from tests.helpers.forked import Forked, finished
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.exceptions import ArgumentError, TrainingError, UnsupportedDataError
-from lightning_memaudit.functional.stopping import Reliable, Settled
+from lightning_memaudit.functional.memorization import Reliable, Settled
 from lightning_memaudit.outcomes.scoring import ExampleScores, multiclass_scores
 from lightning_memaudit.testing import LookupProblem
 from lightning_memaudit.training.task import silenced

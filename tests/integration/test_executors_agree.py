@@ -20,7 +20,7 @@ from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.outcomes.scoring import ExampleScores, multiclass_scores
 from lightning_memaudit.training.executors import Process
 from lightning_memaudit.training.executors import process as process_module
-from lightning_memaudit.training.session import train_lease
+from lightning_memaudit.training.workers.session import train_lease
 from tests.helpers import zoo
 from tests.helpers.engines import FIELDS, PLAN, STACKABLE
 from tests.helpers.workers import shards, wait_for

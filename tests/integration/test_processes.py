@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.cli import main
 from lightning_memaudit.exceptions import TrainingError
-from lightning_memaudit.training import choice as choice_module
+from lightning_memaudit.training.engines import choice as choice_module
 from lightning_memaudit.training.executors import Process
 from lightning_memaudit.training.executors import process as process_module
-from lightning_memaudit.training.parcel import pack
+from lightning_memaudit.training.workers.serialization import pack
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 from tests.helpers.workers import (
     FOLDER,

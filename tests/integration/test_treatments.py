@@ -21,7 +21,7 @@ from lightning_memaudit import Audit, OutcomeStore, SubsetDataModule
 from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
 from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, MismatchError, TrainingError
-from lightning_memaudit.functional.stopping import Settled
+from lightning_memaudit.functional.memorization import Settled
 from lightning_memaudit.outcomes.shard import Shard
 from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.training.executors import Process

@@ -13,7 +13,7 @@ from lightning_memaudit.gates.verdicts import Verdict
 from lightning_memaudit.outcomes.manifest import library_versions
 
 if TYPE_CHECKING:
-    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.policy.policy import Rule
     from lightning_memaudit.gates.verdicts import GateResult, Row
 
 __all__ = ["sarif"]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lightning_memaudit.functional.one_sided import OneSided
-from lightning_memaudit.functional.sufficient import two_way_of
+from lightning_memaudit.functional.uncertainty import OneSided, two_way_of
 from lightning_memaudit.gates.coherence import ERRORS, GAPS
 from lightning_memaudit.gates.evidence import Estimate, by_sizes
 from lightning_memaudit.gates.rules.drop import read_excess
@@ -16,9 +15,9 @@ from lightning_memaudit.gates.tables import Question, select
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Rule
     from lightning_memaudit.gates.rules.base import Direction, Unit
-    from lightning_memaudit.gates.subject import Subject
     from lightning_memaudit.gates.tables import Batch, Problem
 
 __all__ = ["ERROR", "Accuracy", "Gap"]

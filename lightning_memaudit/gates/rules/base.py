@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lightning_memaudit.gates.policy import Rule
-    from lightning_memaudit.gates.subject import Subject
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Rule
     from lightning_memaudit.gates.tables import Batch, Problem
 
 __all__ = ["Direction", "RuleKind", "Unit"]

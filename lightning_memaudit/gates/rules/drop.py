@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lightning_memaudit.functional.excess import Excess
-from lightning_memaudit.functional.one_sided import OneSided
-from lightning_memaudit.functional.sufficient import excess_of, two_way_of
+from lightning_memaudit.functional.uncertainty import Excess, OneSided, excess_of, two_way_of
 from lightning_memaudit.gates.coherence import DROPS, EXCESS
 from lightning_memaudit.gates.evidence import Estimate, by_factor, by_sizes
 from lightning_memaudit.gates.tables import Question, select
@@ -15,9 +13,9 @@ from lightning_memaudit.gates.tables import Question, select
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Rule
     from lightning_memaudit.gates.rules.base import Direction, Unit
-    from lightning_memaudit.gates.subject import Subject
     from lightning_memaudit.gates.tables import Batch, Problem
 
 __all__ = ["DROP", "Drop", "ExcessDrop", "read_excess"]

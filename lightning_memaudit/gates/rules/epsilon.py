@@ -17,9 +17,9 @@ from lightning_memaudit.gates.tables import Batch, Problem, Question, arms_of, c
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Rule
     from lightning_memaudit.gates.rules.base import Direction, Unit
-    from lightning_memaudit.gates.subject import Subject
 
 __all__ = ["Epsilon"]
 

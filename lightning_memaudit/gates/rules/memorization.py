@@ -8,20 +8,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.group_memorization import group_mean_of
-from lightning_memaudit.functional.prevalence_bounds import LOWER_TAIL, UPPER_TAIL, prevalence_of
+from lightning_memaudit.functional.memorization import LOWER_TAIL, UPPER_TAIL, group_mean_of, prevalence_of
 from lightning_memaudit.gates.coherence import COUNTS, MEANS
 from lightning_memaudit.gates.evidence import Counts, Estimate, by_models
-from lightning_memaudit.gates.selectors import OVERALL
-from lightning_memaudit.gates.subject import memorization_at
+from lightning_memaudit.gates.judged_report import memorization_at
+from lightning_memaudit.gates.policy.selectors import OVERALL
 from lightning_memaudit.gates.tables import Question, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Rule
     from lightning_memaudit.gates.rules.base import Direction, Unit
-    from lightning_memaudit.gates.subject import Subject
     from lightning_memaudit.gates.tables import Batch, Problem
 
 __all__ = ["MEAN", "Memorization", "MemorizationPrevalence"]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.difference import Difference
-from lightning_memaudit.functional.rows_of import rows_of
-from lightning_memaudit.gates.compatibility import mismatches
+from lightning_memaudit.functional.uncertainty import take
 from lightning_memaudit.gates.evidence import Estimate, by_factor
+from lightning_memaudit.gates.reference.compatibility import mismatches
 from lightning_memaudit.gates.rules.accuracy import ERROR
+from lightning_memaudit.gates.rules.difference import Difference
 from lightning_memaudit.gates.rules.drop import DROP
 from lightning_memaudit.gates.rules.memorization import MEAN
 from lightning_memaudit.gates.tables import Problem, Table, arms_of, choose_arms, choose_groups, tables_of
@@ -20,9 +20,9 @@ from lightning_memaudit.gates.tables import Problem, Table, arms_of, choose_arms
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lightning_memaudit.gates.policy import Rule
+    from lightning_memaudit.gates.judged_report import Subject
+    from lightning_memaudit.gates.policy.policy import Rule
     from lightning_memaudit.gates.rules.base import Direction, Unit
-    from lightning_memaudit.gates.subject import Subject
     from lightning_memaudit.gates.tables import Batch, Question
 
 __all__ = ["Regression"]
@@ -92,7 +92,7 @@ class Regression:
         if key not in subject.cache:
             stores = subject.store, baseline.store
             if self.metric == "accuracy" and stores[0] is not None and stores[1] is not None:
-                from lightning_memaudit.gates.paired_stores import paired_tables
+                from lightning_memaudit.gates.reference.paired_stores import paired_tables
 
                 subject.cache[key] = paired_tables(stores[0], stores[1], arm)
             else:
@@ -128,8 +128,8 @@ def _against(now: Table | str, then: Table | str | None) -> Table | str:
     place[sound] = np.arange(len(sound))
     evidence = None
     if sound and isinstance(now.evidence, Estimate) and isinstance(then.evidence, Estimate):
-        new = rows_of(now.evidence.found, now.place[sound])
-        old = rows_of(then.evidence.found, then.place[[before[now.names[g]] for g in sound]])
+        new = take(now.evidence.found, now.place[sound])
+        old = take(then.evidence.found, then.place[[before[now.names[g]] for g in sound]])
         covers = [
             None if side.evidence is None or side.evidence.covers_models is None else side.evidence.covers_models[rows]
             for side, rows in (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.functional.two_way import example_means
+from lightning_memaudit.functional.uncertainty import example_means
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, REBUILT
 from lightning_memaudit.outcomes.scoring import FIELDS
 from lightning_memaudit.sections.entries import found, unavailable

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from lightning_memaudit.functional.calibration import calibration_by_group
-from lightning_memaudit.functional.impact import value_drop
+from lightning_memaudit.functional.impact import calibration_by_group, value_drop
 from lightning_memaudit.sections.entries import found, unavailable
 from lightning_memaudit.sections.impact.groups import LEVEL
 

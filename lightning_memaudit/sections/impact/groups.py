@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.functional.impact import accuracy_drop, adjust_p_values, decision_size, value_drop
+from lightning_memaudit.functional.impact import accuracy_drop, decision_size, value_drop
 from lightning_memaudit.functional.subgroups import by_group, difference, intersection, worst_group
-from lightning_memaudit.functional.sufficient import excess_record, two_way_record
-from lightning_memaudit.functional.two_way import example_means
+from lightning_memaudit.functional.uncertainty import adjust_p_values, example_means, excess_record, two_way_record
 from lightning_memaudit.sections.entries import found, unavailable
 from lightning_memaudit.sections.numbers import ENGLISH
 from lightning_memaudit.sections.text import one_line, times

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.functional.impact import accuracy_drop, influence_mass
+from lightning_memaudit.functional.impact import accuracy_drop
 from lightning_memaudit.functional.influence import (
     false_discovery_rate,
     high_influence_pairs,
+    influence_mass,
     minimum_detectable_influence,
 )
 from lightning_memaudit.functional.memorization import memorization_score

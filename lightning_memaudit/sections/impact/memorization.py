@@ -8,13 +8,8 @@ import numpy as np
 from scipy import stats
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.impact import (
-    MEMORIZATION_BINS,
-    drop_by_memorization,
-    exemplar_odds,
-    memorization_slope,
-)
-from lightning_memaudit.functional.memorization import memorization_score
+from lightning_memaudit.functional.impact import drop_by_memorization, exemplar_odds, memorization_slope
+from lightning_memaudit.functional.memorization import MEMORIZATION_BINS, memorization_score
 from lightning_memaudit.outcomes.arms import BASELINE
 from lightning_memaudit.sections.entries import found, unavailable
 from lightning_memaudit.sections.impact.exemplars import has_predictions, votes

@@ -9,8 +9,8 @@ from scipy import stats
 
 from lightning_memaudit.data.groups_values import LABEL
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.functional.drops import accuracy_drop
-from lightning_memaudit.functional.tail_cost import tail_cost
+from lightning_memaudit.functional.impact import accuracy_drop
+from lightning_memaudit.functional.long_tail import tail_cost
 from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.sections.entries import found, unavailable
 from lightning_memaudit.sections.impact.arms import ArmReader, choose_split
@@ -19,7 +19,7 @@ from lightning_memaudit.sections.numbers import ENGLISH
 if TYPE_CHECKING:
     from lightning_memaudit.data.groups_values import Grouping
     from lightning_memaudit.functional.checks import IntArray
-    from lightning_memaudit.functional.tail_cost import TailCost
+    from lightning_memaudit.functional.long_tail import TailCost
     from lightning_memaudit.outcomes.examples import Examples
     from lightning_memaudit.outcomes.store import OutcomeStore
 

@@ -10,9 +10,8 @@ import numpy as np
 from lightning_memaudit.data.groups_derived import Frequency
 from lightning_memaudit.data.groups_values import LABEL, MISSING, Grouping
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.functional.good_turing import good_turing, good_turing_missing_mass
+from lightning_memaudit.functional.long_tail import fit_tail, good_turing, good_turing_missing_mass, rank_frequency
 from lightning_memaudit.functional.memorization import memorization_score
-from lightning_memaudit.functional.rank_frequency import fit_tail, rank_frequency
 from lightning_memaudit.sections.canvas import figure_of
 from lightning_memaudit.sections.entries import found, frame_of, plain, unavailable
 from lightning_memaudit.sections.impact.arms import is_treated

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.functional.group_memorization import group_mean_record
-from lightning_memaudit.functional.memorization import grouped_memorization
-from lightning_memaudit.functional.prevalence_bounds import prevalence_bounds, prevalence_record
+from lightning_memaudit.functional.memorization import (
+    group_mean_record,
+    grouped_memorization,
+    prevalence_bounds,
+    prevalence_record,
+)
 from lightning_memaudit.sections.memorization.fit import NOT_FITTED_BELOW
 from lightning_memaudit.sections.memorization.scores import LEVEL
 

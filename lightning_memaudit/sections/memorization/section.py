@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.functional.memorization import interval_method, worst_case_standard_error
-from lightning_memaudit.functional.prevalence import prevalence
+from lightning_memaudit.functional.memorization import interval_method, prevalence, worst_case_standard_error
 from lightning_memaudit.sections.entries import frame_of, plain
 from lightning_memaudit.sections.influence import describe_duplicates, describe_influence
 from lightning_memaudit.sections.memorization.fit import describe_fit, n_diverged

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.functional.adjustment import adjusted_memorization_score
-from lightning_memaudit.functional.memorization import models_for_both_arms
-from lightning_memaudit.functional.reliability import reliability
+from lightning_memaudit.functional.memorization import adjusted_memorization_score, models_for_in_and_out, reliability
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lightning_memaudit.data.plan import SubsetPlan
-    from lightning_memaudit.functional.memorization import MemorizationScore
-    from lightning_memaudit.functional.prevalence import Prevalence
+    from lightning_memaudit.functional.memorization import MemorizationScore, Prevalence
     from lightning_memaudit.outcomes.store import Outcomes
 
 __all__ = ["describe_adjustment", "describe_arms", "describe_prevalence", "describe_reliability", "histogram"]
@@ -68,13 +65,13 @@ def describe_arms(scores: MemorizationScore, plan: SubsetPlan, n_models: int) ->
             coin = np.isin(plan.units, plan.units[plan.canaries])
         by_design = ~coin
     n_drawn = plan.n_units if plan.canaries is None else int((~by_design).sum())
-    needed = models_for_both_arms(n_drawn, plan.subset_fraction)
+    needed = models_for_in_and_out(n_drawn, plan.subset_fraction)
     return {
         "n_estimable": int((~np.isnan(scores.score)).sum()),
         "n_never_in": int((never_in & ~by_design).sum()),
         "n_never_out": int((never_out & ~by_design).sum()),
         "n_always_in_by_design": int(by_design.sum()),
-        "models_for_both_arms": needed,
+        "models_for_in_and_out": needed,
         "more_models": max(needed - n_models, 0) if bool(((never_in | never_out) & ~by_design).any()) else 0,
     }
 

@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lightning_memaudit.training.choice import decide
-from lightning_memaudit.training.compilation import compiled_where_it_pays
-from lightning_memaudit.training.engines import train_here
-from lightning_memaudit.training.executors.crew import Crew
+from lightning_memaudit.training.engines.choice import decide
+from lightning_memaudit.training.engines.compilation import compiled_where_it_pays
+from lightning_memaudit.training.engines.train import train_here
 from lightning_memaudit.training.executors.process import allowed_engines, can_share, train_in_processes
-from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
-from lightning_memaudit.training.parcel import NotSentError
+from lightning_memaudit.training.workers.pool import Crew
+from lightning_memaudit.training.workers.resources import default_workers, share_of_threads, using_threads
+from lightning_memaudit.training.workers.serialization import NotSentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

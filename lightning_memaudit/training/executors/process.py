@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
-from lightning_memaudit.training.choice import Engine, decide, record
-from lightning_memaudit.training.compilation import compiled_where_it_pays
-from lightning_memaudit.training.executors.crew import Crew
-from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
-from lightning_memaudit.training.executors.work import Work, last_size
-from lightning_memaudit.training.parcel import Parcel, import_path, pack
-from lightning_memaudit.training.session import train_lease
+from lightning_memaudit.training.engines.choice import Engine, decide, record
+from lightning_memaudit.training.engines.compilation import compiled_where_it_pays
+from lightning_memaudit.training.workers.pool import Crew
+from lightning_memaudit.training.workers.queue import Work, last_size
+from lightning_memaudit.training.workers.resources import default_workers, share_of_threads, using_threads
+from lightning_memaudit.training.workers.serialization import Parcel, import_path, pack
+from lightning_memaudit.training.workers.session import train_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.choice import Choice, Decision
+    from lightning_memaudit.training.engines.choice import Choice, Decision
     from lightning_memaudit.training.task import Population
 
 __all__ = [

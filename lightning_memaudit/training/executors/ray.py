@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, TrainingError
-from lightning_memaudit.training.choice import decide, record
-from lightning_memaudit.training.compilation import compiled_where_it_pays
+from lightning_memaudit.training.engines.choice import decide, record
+from lightning_memaudit.training.engines.compilation import compiled_where_it_pays
 from lightning_memaudit.training.executors.process import (
     allowed_engines,
     at_least,
@@ -26,19 +26,19 @@ from lightning_memaudit.training.executors.process import (
     rows_of,
     stored_since,
 )
-from lightning_memaudit.training.executors.resources import using_threads
-from lightning_memaudit.training.failure import describe, rebuild
-from lightning_memaudit.training.parcel import pack
-from lightning_memaudit.training.session import Session
+from lightning_memaudit.training.workers.remote_errors import describe, rebuild
+from lightning_memaudit.training.workers.resources import using_threads
+from lightning_memaudit.training.workers.serialization import pack
+from lightning_memaudit.training.workers.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.choice import Choice, Engine
-    from lightning_memaudit.training.executors.work import Work
+    from lightning_memaudit.training.engines.choice import Choice, Engine
     from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.workers.queue import Work
 
 __all__ = ["Ray"]
 

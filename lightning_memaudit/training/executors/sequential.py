@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lightning_memaudit.training.choice import decide
-from lightning_memaudit.training.compilation import compiled_where_it_pays
-from lightning_memaudit.training.engines import train_here
+from lightning_memaudit.training.engines.choice import decide
+from lightning_memaudit.training.engines.compilation import compiled_where_it_pays
+from lightning_memaudit.training.engines.train import train_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.choice import Engine
+    from lightning_memaudit.training.engines.choice import Engine
     from lightning_memaudit.training.task import Population
 
 __all__ = ["Ensemble", "PlainTrainer", "Sequential"]

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.stopping import Reliable
+from lightning_memaudit.functional.memorization import Reliable
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
 

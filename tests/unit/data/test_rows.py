@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from lightning_memaudit.data.equality import same
 from lightning_memaudit.data.randomness import random_state
 from lightning_memaudit.data.rows import (
     CollatedRows,
@@ -20,7 +21,6 @@ from lightning_memaudit.data.rows import (
     available_memory,
     materialise,
 )
-from lightning_memaudit.data.sameness import same
 from tests.helpers.zoo import Items, Named, as_dict, examples
 
 N = 50

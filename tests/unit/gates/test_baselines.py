@@ -12,11 +12,11 @@ import pytest
 
 from lightning_memaudit import evaluate_gate
 from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
-from lightning_memaudit.functional.drops import accuracy_drop
-from lightning_memaudit.functional.one_sided import OneSided
-from lightning_memaudit.gates.baseline import baseline_of, data_key, write_baseline, write_looks
-from lightning_memaudit.gates.looks import looks_after
-from lightning_memaudit.gates.subject import subject_of
+from lightning_memaudit.functional.impact import accuracy_drop
+from lightning_memaudit.functional.uncertainty import OneSided
+from lightning_memaudit.gates.judged_report import subject_of
+from lightning_memaudit.gates.reference.looks import looks_after
+from lightning_memaudit.gates.reference.report import baseline_of, data_key, write_baseline, write_looks
 from tests.helpers.gates import content, outcomes, policy, report, rule
 from tests.helpers.treated import TreatedStore
 

@@ -9,8 +9,8 @@ import pytest
 
 from lightning_memaudit import evaluate_gate
 from lightning_memaudit.functional.accounting import NoisySteps, epsilon_spent
-from lightning_memaudit.gates.baseline import baseline_of, write_baseline
-from lightning_memaudit.gates.subject import subject_of
+from lightning_memaudit.gates.judged_report import subject_of
+from lightning_memaudit.gates.reference.report import baseline_of, write_baseline
 from tests.helpers.gates import policy, report, rule
 
 DAY = dt.date(2027, 1, 15)

@@ -15,7 +15,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 
 from lightning_memaudit import evaluate_gate
 from lightning_memaudit.gates.output import FORMS
-from lightning_memaudit.gates.policy_file import policy_of
+from lightning_memaudit.gates.policy.file import policy_of
 from tests.helpers.gates import content, policy, report, rule
 
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).parents[2] / "golden" / "junit.xsd"))

@@ -11,9 +11,8 @@ import pytest
 
 from lightning_memaudit import AuditReport, evaluate_gate
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
-from lightning_memaudit.functional.drops import accuracy_drop
-from lightning_memaudit.functional.multiplicity import adjust_p_values
-from lightning_memaudit.functional.one_sided import OneSided
+from lightning_memaudit.functional.impact import accuracy_drop
+from lightning_memaudit.functional.uncertainty import OneSided, adjust_p_values
 from lightning_memaudit.gates.verdicts import Verdict
 from tests.helpers.gates import content, outcomes, policy, report, rule
 

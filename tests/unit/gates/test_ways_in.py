@@ -13,7 +13,7 @@ import yaml
 
 from lightning_memaudit.cli import main
 from lightning_memaudit.gates.output import FORMS
-from lightning_memaudit.gates.policy_file import policy_of
+from lightning_memaudit.gates.policy.file import policy_of
 from lightning_memaudit.gates.rules import KINDS
 
 ROOT = Path(__file__).parents[3]

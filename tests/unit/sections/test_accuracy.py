@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.functional.one_sided import OneSided
-from lightning_memaudit.functional.sufficient import excess_of, two_way_of
+from lightning_memaudit.functional.uncertainty import OneSided, excess_of, two_way_of
 from lightning_memaudit.sections.accuracy import accuracy_section
 from tests.helpers.treated import TreatedStore
 

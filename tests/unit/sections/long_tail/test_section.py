@@ -3,8 +3,7 @@ import pytest
 
 from lightning_memaudit.data.groups import Columns, Frequency, Grouping, by_cluster, by_memorization, resolve
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.functional.good_turing import good_turing_tau
-from lightning_memaudit.functional.tail_cost import tail_cost
+from lightning_memaudit.functional.long_tail import good_turing_tau, tail_cost
 from lightning_memaudit.outcomes.examples import Examples
 from lightning_memaudit.report.audit_report import AuditReport
 from lightning_memaudit.sections.long_tail import choose_subpopulations, long_tail_section

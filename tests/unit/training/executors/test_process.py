@@ -8,9 +8,10 @@ import torch
 
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
-from lightning_memaudit.training.executors import Process, Ray, auto, find_executor, process, resources
+from lightning_memaudit.training.executors import Process, Ray, auto, find_executor, process
 from lightning_memaudit.training.executors.process import can_share, make_parcel
-from lightning_memaudit.training.executors.resources import default_workers, share_of_threads, using_threads
+from lightning_memaudit.training.workers import resources
+from lightning_memaudit.training.workers.resources import default_workers, share_of_threads, using_threads
 from tests.helpers.parcels import Driver
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
