@@ -44,6 +44,7 @@ def cost_of_not_fitting(
         ArgumentError: A number is out of range.
 
     Example:
+        >>> from lightning_memaudit.functional.long_tail import marginal, zipf
         >>> print(f"{cost_of_not_fitting(marginal(zipf(50_000)), 50_000, n_classes=10):.6f}")
         0.072335
     """
@@ -74,6 +75,7 @@ def cost_of_limited_memorization(
         ArgumentError: A number is out of range.
 
     Example:
+        >>> from lightning_memaudit.functional.long_tail import marginal, zipf
         >>> print(f"{cost_of_limited_memorization(marginal(zipf(5_000)), 10_000, n_classes=10, gamma=0.5):.6f}")
         0.035301
     """
@@ -119,6 +121,7 @@ def cost_of_dp(
         ArgumentError: A number is out of range, or a name is unknown.
 
     Example:
+        >>> from lightning_memaudit.functional.long_tail import marginal, zipf
         >>> law = marginal(zipf(5_000))
         >>> for bound in ("paper", "sharp"):
         ...     cost = cost_of_dp(law, 10_000, n_classes=10, epsilon=np.log(6), bound=bound, adjacency="label")

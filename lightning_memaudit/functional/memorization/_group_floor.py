@@ -99,6 +99,7 @@ def group_floor(arms: InOut, squares: InOut, codes: IntArray, n_groups: int, *, 
         Both samples of each group.
 
     Example:
+        >>> from lightning_memaudit.functional.memorization import InOut
         >>> arms = InOut(np.array([25.0]), np.array([0.0]), np.array([25.0]), np.array([25.0]))
         >>> low, high = group_floor(arms, arms, np.array([0]), 1, variance=np.array([0.0])).interval(np.array(0.025))
         >>> print(f"{low[0]:.4f} {high[0]:.4f}")
