@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 KINDS = {"wheel": "*.whl", "sdist": "*.tar.gz"}
-UNKEPT = 'schema = 1\n[rules.unkept]\nkind = "accuracy"\nmargin = 2.0\n'  # no accuracy is 2: exit code 1
+UNKEPT = 'schema = 1\n[rules.unkept]\nkind = "accuracy"\nmargin = 2.0\ngroups = ["overall"]\n'  # no accuracy is 2
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
 
 
