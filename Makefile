@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHECK := $(BIN)/check-jsonschema --builtin-schema vendor
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint fix build test-package bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/memaudit demo --out memaudit-demo
@@ -16,15 +17,34 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pre-commit validate-config .pre-commit-config.yaml
+	$(BIN)/pre-commit validate-manifest .pre-commit-hooks.yaml
+	$(CHECK).github-actions action.yml
+	$(CHECK).github-workflows .github/workflows/*.yml
+	$(CHECK).github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(CHECK).github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(CHECK).citation-file-format --default-filetype yaml CITATION.cff
+
+fix: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
+test-package: $(INSTALLED)
+	$(BIN)/python tools/check_package.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/goals.py
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt lightning_memaudit/version.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) memaudit-demo
+	rm -rf $(VENV) memaudit-demo dist

@@ -31,7 +31,8 @@ class Classifier(LightningModule):
         self.net = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, 10))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.net(inputs)
+        logits: torch.Tensor = self.net(inputs)
+        return logits
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         inputs, targets = batch
@@ -39,6 +40,14 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.9)
+
+
+class Digits(TensorDataset):
+    """Images and labels, with a column to group by."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, annotation: np.ndarray) -> None:
+        super().__init__(images, labels)
+        self.annotation = annotation
 
 
 class DigitsData(LightningDataModule):
@@ -51,13 +60,12 @@ class DigitsData(LightningDataModule):
         labels[wrong] = (labels[wrong] + 1) % 10
         inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
         annotation = np.where(labels == truth, "right", "wrong")
-        self.train, self.test = (TensorDataset(inputs[rows], targets[rows]) for rows in (TRAIN, TEST))
-        self.train.annotation, self.test.annotation = annotation[TRAIN], annotation[TEST]  # a column of the data set
+        self.train, self.test = (Digits(inputs[rows], targets[rows], annotation[rows]) for rows in (TRAIN, TEST))
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.train, batch_size=50, shuffle=True)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.test, batch_size=500)
 
 

@@ -36,10 +36,10 @@ class DigitsData(LightningDataModule):
         self.train = TensorDataset(inputs[:N_EXAMPLES], targets[:N_EXAMPLES])
         self.test = TensorDataset(inputs[N_EXAMPLES:], targets[N_EXAMPLES:])
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.train, batch_size=50, shuffle=True)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.test, batch_size=500)
 
 
@@ -49,7 +49,8 @@ class Classifier(LightningModule):
         self.net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.net(inputs)
+        logits: torch.Tensor = self.net(inputs)
+        return logits
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         inputs, targets = batch

@@ -61,7 +61,8 @@ class Classifier(LightningModule):
         self.net = torch.nn.Sequential(torch.nn.Linear(784, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.net(inputs)
+        logits: torch.Tensor = self.net(inputs)
+        return logits
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         inputs, targets = batch
@@ -71,21 +72,30 @@ class Classifier(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
 
 
+class Pictures(TensorDataset):
+    """Pictures and labels, with a column to group by."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__(torch.tensor(images / 255, dtype=torch.float32), torch.tensor(labels.astype(np.int64)))
+        self.clothes = [CLOTHES[label] for label in labels]
+
+
 class Fashion(LightningDataModule):
+    train: Pictures
+    test: Pictures
+
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.folder = Path(folder)
 
     def setup(self, stage: str) -> None:
         for split, (images, labels) in read(self.folder).items():
-            data = TensorDataset(torch.tensor(images / 255, dtype=torch.float32), torch.tensor(labels.astype(np.int64)))
-            data.clothes = [CLOTHES[label] for label in labels]  # a column of the data set
-            setattr(self, split, data)
+            setattr(self, split, Pictures(images, labels))
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.train, batch_size=128, shuffle=True)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.test, batch_size=500)
 
 

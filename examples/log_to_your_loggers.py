@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 from callback_in_your_script import N_EXAMPLES, Classifier, DigitsData
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from lightning_memaudit import AuditLogger, OutcomeRecorder, SubsetDataModule, SubsetPlan
 
@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--out", default="logged-audit", help="folder for the record and the logs")
     parser.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases, too")
     options = parser.parse_args()
-    loggers = [CSVLogger(options.out, name="csv")]
+    csv = CSVLogger(options.out, name="csv")
+    loggers: list[Logger] = [csv]
     if find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(options.out, name="tensorboard"))
     if options.wandb:
@@ -45,7 +46,7 @@ def main() -> None:
             enable_model_summary=False,
         )
         trainer.fit(Classifier(), datamodule=SubsetDataModule(DigitsData(), plan, model_id))
-    print(f"the audit is in {loggers[0].log_dir}/memaudit")
+    print(f"the audit is in {csv.log_dir}/memaudit")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Classifier(LightningModule):
         self.net = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.net(inputs)
+        logits: torch.Tensor = self.net(inputs)
+        return logits
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         inputs, targets = batch
@@ -49,6 +50,14 @@ def taken_by(camera: int, images: np.ndarray) -> np.ndarray:
     return 1 - seen if camera // 8 else seen
 
 
+class Pictures(TensorDataset):
+    """Pictures and digits, with a column to group by."""
+
+    def __init__(self, pictures: torch.Tensor, digits: torch.Tensor, subpopulation: list[str]) -> None:
+        super().__init__(pictures, digits)
+        self.subpopulation = subpopulation
+
+
 class Cameras(LightningDataModule):
     def setup(self, stage: str) -> None:
         images, digits = load_digits().images / 16, load_digits().target
@@ -62,21 +71,20 @@ class Cameras(LightningDataModule):
                 for i, kind in enumerate(kinds)
             ]
         )
-        inputs = np.concatenate(
+        pictures = np.concatenate(
             [taken_by(kind // 10, images[row][None]) for kind, row in zip(kinds, rows, strict=True)]
         )
-        inputs = torch.tensor(inputs.reshape(-1, 64), dtype=torch.float32)
+        inputs = torch.tensor(pictures.reshape(-1, 64), dtype=torch.float32)
         targets = torch.tensor(digits[rows])
-        self.train, self.test = (
-            TensorDataset(inputs[part], targets[part]) for part in (slice(N_TRAIN), slice(N_TRAIN, None))
-        )
         names = [f"{kind % 10} by camera {kind // 10}" for kind in kinds]
-        self.train.subpopulation, self.test.subpopulation = names[:N_TRAIN], names[N_TRAIN:]
+        self.train, self.test = (
+            Pictures(inputs[part], targets[part], names[part]) for part in (slice(N_TRAIN), slice(N_TRAIN, None))
+        )
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.train, batch_size=64, shuffle=True)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.test, batch_size=500)
 
 

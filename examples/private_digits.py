@@ -33,7 +33,8 @@ class Classifier(LightningModule):
         self.net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.net(inputs)
+        logits: torch.Tensor = self.net(inputs)
+        return logits
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         inputs, targets = batch
@@ -41,6 +42,14 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Digits(TensorDataset):
+    """Images and labels, with a column to group by."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__(torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels))
+        self.frequency = np.where(np.isin(labels, RARE), "tail", "head")
 
 
 class RareDigits(LightningDataModule):
@@ -52,17 +61,12 @@ class RareDigits(LightningDataModule):
         order = rng.permutation(len(labels))
         train, test = np.split(order, [round(0.7 * len(order))])
         train = train[~np.isin(labels[train], RARE) | (rng.random(len(train)) < KEPT)]
-        self.train, self.test = (
-            TensorDataset(torch.tensor(images[rows] / 16, dtype=torch.float32), torch.tensor(labels[rows]))
-            for rows in (train, test)
-        )
-        for data, rows in ((self.train, train), (self.test, test)):
-            data.frequency = np.where(np.isin(labels[rows], RARE), "tail", "head")  # a column of the data set
+        self.train, self.test = (Digits(images[rows], labels[rows]) for rows in (train, test))
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.train, batch_size=64, shuffle=True)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.test, batch_size=500)
 
 
@@ -101,7 +105,7 @@ def main() -> None:
     print("\n" + "\n".join(note for note in arms["dp-searched"]["notes"]))
 
 
-def points(drop: dict) -> str:
+def points(drop: dict[str, float]) -> str:
     return f"{100 * drop['drop']:+.1f} [{100 * drop['low']:+.1f}, {100 * drop['high']:+.1f}]"
 
 

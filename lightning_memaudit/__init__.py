@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lightning_memaudit.version import __version__
+
 if TYPE_CHECKING:
     from lightning_memaudit.audit import Audit
     from lightning_memaudit.callbacks.audit_logger import AuditLogger
@@ -25,6 +27,7 @@ __all__ = [
     "OutcomeStore",
     "SubsetDataModule",
     "SubsetPlan",
+    "__version__",
     "evaluate_gate",
 ]
 

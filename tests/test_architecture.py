@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import lightning_memaudit
+from lightning_memaudit import version
 
 PACKAGE = Path(lightning_memaudit.__file__).parent
 LAYERS = [
+    "version",
     "exceptions",
     "functional",
     "data",
@@ -38,6 +40,7 @@ CONTRACT = {
     "SubsetDataModule",
     "SubsetPlan",
     "TrainingDynamics",
+    "__version__",
     "evaluate_gate",
 }
 HEAVY = ("matplotlib", "numba", "opacus", "pandas", "ray", "sklearn", "torchao", "wandb")
@@ -83,7 +86,8 @@ def test_public_names_are_those_of_the_contract_sorted_and_there() -> None:
     names = lightning_memaudit.__all__
     assert names == sorted(names)
     assert set(names) <= CONTRACT
-    for name in names:
+    assert lightning_memaudit.__version__ == version.__version__
+    for name in set(names) - {"__version__"}:
         assert getattr(lightning_memaudit, name).__name__ == name
         assert getattr(lightning_memaudit, name).__doc__
     assert set(names) <= set(dir(lightning_memaudit))

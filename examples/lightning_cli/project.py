@@ -31,7 +31,8 @@ class DigitsNet(LightningModule):
         self.net = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, 10))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.net(inputs)
+        logits: torch.Tensor = self.net(inputs)
+        return logits
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         inputs, targets = batch
@@ -59,10 +60,10 @@ class DigitsData(LightningDataModule):
         self.train = TensorDataset(inputs[: self.n_train], targets[: self.n_train])
         self.test = TensorDataset(inputs[self.n_train :], targets[self.n_train :])
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.train, batch_size=self.batch_size, shuffle=True)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, ...]]:
         return DataLoader(self.test, batch_size=500)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.exceptions import MemauditError, TrainingError
+from lightning_memaudit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ _COMMANDS = {
     "theory": "what limiting memorization must cost on long-tailed data, and for whom: a calculator",
     "demo": "the main job on built-in data: handwritten digits with a long tail and some wrong labels",
 }
-_USAGE = "usage: memaudit COMMAND [--help] [options]\n\ncommands:\n" + "".join(
+_USAGE = "usage: memaudit COMMAND [--help] [options]\n       memaudit --version\n\ncommands:\n" + "".join(
     f"  {name:8} {what}\n" for name, what in _COMMANDS.items()
 )
 _EXITS = (
@@ -56,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_USAGE + _EXITS, end="", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else EXIT_ARGUMENTS
     if arguments[0] == "--version":
-        from lightning_memaudit.outcomes.manifest import library_versions
-
-        print(library_versions()["lightning-memaudit"])
+        print(__version__)
         return 0
     command, *rest = arguments
     if command not in _COMMANDS:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.exceptions import CorruptShardError, MismatchError
+from lightning_memaudit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,8 @@ __all__ = ["SCHEMA", "Identity", "Manifest", "digest", "library_versions"]
 
 SCHEMA = 1
 _ASPECTS = ("plan", "data", "model", "optimisation", "scoring")
-_LIBRARIES = ("lightning", "lightning-memaudit", "numpy", "opacus", "torch", "torchmetrics")
+_OWN = "lightning-memaudit"
+_LIBRARIES = ("lightning", _OWN, "numpy", "opacus", "torch", "torchmetrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Manifest:
                 if manifest.digests != state["digests"]:
                     raise ValueError("its content does not match its digests")
                 return manifest
-            written_by = state.get("versions", {}).get("lightning-memaudit", "unknown")
+            written_by = state.get("versions", {}).get(_OWN, "unknown")
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             raise CorruptShardError(
                 f"store={url!r}: manifest.json cannot be read ({error}); restore it from a copy, or "
@@ -150,7 +152,8 @@ def digest(description: Mapping[str, Any]) -> str:
 @cache
 def library_versions() -> dict[str, str]:
     """Versions of Python and the libraries that bear on results."""
-    return {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+    libraries = {name: __version__ if name == _OWN else version(name) for name in _LIBRARIES}
+    return libraries | {"python": platform.python_version()}
 
 
 def _comparable(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

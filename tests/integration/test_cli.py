@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_memaudit import OutcomeStore
+from lightning_memaudit import OutcomeStore, __version__
 from tests.helpers.forked import MEMAUDIT, finished
 
 PROJECT = """
@@ -111,4 +110,4 @@ def test_the_module_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lightning_memaudit", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == importlib.metadata.version("lightning-memaudit")
+    assert done.stdout.strip() == __version__

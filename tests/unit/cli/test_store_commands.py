@@ -6,13 +6,12 @@ import csv
 import json
 import shutil
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lightning_memaudit import OutcomeStore
+from lightning_memaudit import OutcomeStore, __version__
 from lightning_memaudit.cli import main
 from lightning_memaudit.data.groups import grouping
 from lightning_memaudit.sections.memorization import memorization_section
@@ -237,4 +236,4 @@ def test_help_of_run_lists_the_audit_block(memaudit):
 
 
 def test_version(memaudit):
-    assert memaudit("--version").out.strip() == version("lightning-memaudit")
+    assert memaudit("--version").out.strip() == __version__
