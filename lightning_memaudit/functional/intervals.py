@@ -109,9 +109,9 @@ def clopper_pearson(k: Array, n: Array, *, level: float = 0.95) -> Interval:
 
 
 def wald_difference(k1: Array, n1: Array, k2: Array, n2: Array, *, level: float = 0.95) -> Interval:
-    """Wald interval of p1 − p2, for comparison only: its width is zero where both arms are unanimous.
+    """Wald interval of p1 − p2, for comparison only: its width is zero where both samples are unanimous.
 
-    At p1 = .99, p2 = .02 with 25 models in each arm a nominal 95 % interval covers .53.
+    At p1 = .99, p2 = .02 with 25 models in each sample a nominal 95 % interval covers .53.
 
     Args:
         k1: Successes of the first sample, any shape.
@@ -376,7 +376,7 @@ def welch_floor(
     m1, v1, t1, m2, v2, t2 = _broadcast(
         mean1=mean1, variance1=variance1, n1=n1, mean2=mean2, variance2=variance2, n2=n2
     )
-    arms = []
+    samples = []
     for name, m, v, t in (("1", m1, v1, t1), ("2", m2, v2, t2)):
         _check_counts(m, np.where(np.isnan(m), np.nan, 1.0), k_name=f"mean{name}", n_name="1")
         _check_counts(np.zeros_like(t), t, k_name="0", n_name=f"n{name}")
@@ -385,8 +385,8 @@ def welch_floor(
         size = _positive(t) + 2
         mean = (t * m + 1) / size
         squares = t * (v + m**2) + 1
-        arms.append((mean, np.maximum(squares / size - mean**2, 0.0) / size, size))
-    (mean_a, var_a, size_a), (mean_b, var_b, size_b) = arms
+        samples.append((mean, np.maximum(squares / size - mean**2, 0.0) / size, size))
+    (mean_a, var_a, size_a), (mean_b, var_b, size_b) = samples
     df = (var_a + var_b) ** 2 / (var_a**2 / (size_a - 1) + var_b**2 / (size_b - 1))
     half = stats.t.ppf(0.5 + as_probability(level, name="level") / 2, df) * np.sqrt(var_a + var_b)
     return _clip(mean_a - mean_b - half, mean_a - mean_b + half, -1.0)

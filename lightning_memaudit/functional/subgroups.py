@@ -108,7 +108,7 @@ def as_groups(groups: Array, *, size: int, n_groups: int | None = None, name: st
     return codes, total
 
 
-def by_group(values: Array, groups: Array, n_groups: int) -> FloatArray:
+def by_group(values: Array, groups: Array, *, n_groups: int) -> FloatArray:
     """Mean of a value by group: accuracy from outcomes, loss from losses, selection rate from predictions.
 
     Args:
@@ -123,7 +123,7 @@ def by_group(values: Array, groups: Array, n_groups: int) -> FloatArray:
         ArgumentError: Shapes differ, or codes are out of range.
 
     Example:
-        >>> by_group([1, 0, 1], [0, 0, 2], 3)
+        >>> by_group([1, 0, 1], [0, 0, 2], n_groups=3)
         array([0.5, nan, 1. ])
     """
     array = as_array(values, name="values")
@@ -135,7 +135,7 @@ def by_group(values: Array, groups: Array, n_groups: int) -> FloatArray:
     return divide(np.asarray(sums, dtype=np.float64), np.bincount(codes, minlength=total).astype(np.float64))
 
 
-def worst_group(values: Array, groups: Array | None = None, n_groups: int | None = None) -> float:
+def worst_group(values: Array, groups: Array | None = None, *, n_groups: int | None = None) -> float:
     """Smallest value of any group that has one.
 
     Args:
@@ -153,14 +153,14 @@ def worst_group(values: Array, groups: Array | None = None, n_groups: int | None
         >>> worst_group([1, 0, 1, 1], [0, 0, 1, 1])
         0.5
     """
-    return _reduce(_means(values, groups, n_groups)[0], np.min, at_least=1)
+    return _reduce(_means(values, groups, n_groups=n_groups)[0], np.min, at_least=1)
 
 
 def difference(
     values: Array,
     groups: Array | None = None,
-    n_groups: int | None = None,
     *,
+    n_groups: int | None = None,
     method: Comparison = "between_groups",
     overall: float | None = None,
 ) -> float:
@@ -185,7 +185,7 @@ def difference(
         >>> difference([0.9, 0.7, float("nan")])
         0.2...
     """
-    means, whole = _means(values, groups, n_groups)
+    means, whole = _means(values, groups, n_groups=n_groups)
     if _is_between(method):
         return _reduce(means, np.ptp, at_least=2)
     center = _overall(whole, overall)
@@ -195,8 +195,8 @@ def difference(
 def ratio(
     values: Array,
     groups: Array | None = None,
-    n_groups: int | None = None,
     *,
+    n_groups: int | None = None,
     method: Comparison = "between_groups",
     overall: float | None = None,
 ) -> float:
@@ -219,7 +219,7 @@ def ratio(
         >>> ratio([0.8, 0.4])
         0.5
     """
-    means, whole = _means(values, groups, n_groups)
+    means, whole = _means(values, groups, n_groups=n_groups)
     if (means < 0).any():
         raise ArgumentError(f"values must be at least 0 for a ratio, got {np.nanmin(means)}; use difference.")
     if _is_between(method):
@@ -229,7 +229,7 @@ def ratio(
     return _reduce(np.fmin(divide(means, center), divide(center, means)), np.min, at_least=1)
 
 
-def by_group_and_label(values: Array, groups: Array, labels: Array, n_groups: int, n_labels: int) -> GroupLabel:
+def by_group_and_label(values: Array, groups: Array, labels: Array, *, n_groups: int, n_labels: int) -> GroupLabel:
     """Mean of a value for each group and label: accuracy by group alone mostly shows which labels a group has.
 
     Args:
@@ -246,19 +246,19 @@ def by_group_and_label(values: Array, groups: Array, labels: Array, n_groups: in
         ArgumentError: As ``by_group``.
 
     Example:
-        >>> by_group_and_label([1, 0, 1], [0, 0, 1], [0, 1, 1], 2, 2).value
+        >>> by_group_and_label([1, 0, 1], [0, 0, 1], [0, 1, 1], n_groups=2, n_labels=2).value
         array([[ 1.,  0.],
                [nan,  1.]])
     """
-    codes = intersection(groups, labels, n_labels)
+    codes = intersection(groups, labels, n_labels=n_labels)
     as_groups(groups, size=len(codes), n_groups=n_groups)
     total = n_groups * n_labels
-    value = by_group(values, codes, total)
+    value = by_group(values, codes, n_groups=total)
     shape = (n_groups, n_labels)
     return GroupLabel(np.bincount(codes, minlength=total).reshape(shape), value.reshape(shape))
 
 
-def intersection(groups: Array, labels: Array, n_labels: int) -> IntArray:
+def intersection(groups: Array, labels: Array, *, n_labels: int) -> IntArray:
     """Codes of groups crossed with labels (or with other groups, Fairlearn's control features).
 
     Args:
@@ -273,7 +273,7 @@ def intersection(groups: Array, labels: Array, n_labels: int) -> IntArray:
         ArgumentError: Lengths differ, or a code is out of range.
 
     Example:
-        >>> intersection([0, 1], [2, 0], 3)
+        >>> intersection([0, 1], [2, 0], n_labels=3)
         array([2, 3])
     """
     column = as_array(groups, name="groups", ndim=1, dtype=None)
@@ -283,7 +283,7 @@ def intersection(groups: Array, labels: Array, n_labels: int) -> IntArray:
 
 
 def group_accuracy(
-    correct: Array, groups: Array, n_groups: int, *, level: float = 0.95, width: float = 0.2
+    correct: Array, groups: Array, *, n_groups: int, level: float = 0.95, width: float = 0.2
 ) -> GroupAccuracy:
     """Accuracy of one model by group with Wilson's interval, and the size at which the group would say something.
 
@@ -301,7 +301,7 @@ def group_accuracy(
         ArgumentError: Outcomes other than 0 and 1, or malformed groups or options.
 
     Example:
-        >>> found = group_accuracy([1] * 9 + [0], [0] * 10, 2)
+        >>> found = group_accuracy([1] * 9 + [0], [0] * 10, n_groups=2)
         >>> found.too_few, found.n_needed
         (array([ True,  True]), array([37, 93]))
     """
@@ -330,7 +330,7 @@ def group_accuracy(
     )
 
 
-def _means(values: Array, groups: Array | None, n_groups: int | None) -> tuple[FloatArray, float | None]:
+def _means(values: Array, groups: Array | None, *, n_groups: int | None) -> tuple[FloatArray, float | None]:
     """Values by group, and that of the whole where it can be known."""
     array = as_array(values, name="values")
     if groups is None:
@@ -342,7 +342,7 @@ def _means(values: Array, groups: Array | None, n_groups: int | None) -> tuple[F
             f"values must not hold NaN, got {np.isnan(array).sum()}; leave those examples out, or say so."
         )
     codes, total = as_groups(groups, size=array.shape[-1] if array.ndim else 0, n_groups=n_groups)
-    return by_group(array, codes, max(total, 1)), float(array.mean()) if array.size else float("nan")
+    return by_group(array, codes, n_groups=max(total, 1)), float(array.mean()) if array.size else float("nan")
 
 
 def _is_between(method: Comparison) -> bool:

@@ -40,7 +40,7 @@ class Calibration:
 
 
 def calibration_by_group(
-    confidence: Array, correct: Array, groups: Array, n_groups: int, *, n_bins: int = 15, level: float = 0.95
+    confidence: Array, correct: Array, groups: Array, *, n_groups: int, n_bins: int = 15, level: float = 0.95
 ) -> Calibration:
     """Calibration by group: signed gap, and expected calibration error (Guo et al. 2017, equation 3).
 
@@ -62,7 +62,7 @@ def calibration_by_group(
         ArgumentError: Values out of range (NaN too), lengths that differ, or malformed groups.
 
     Example:
-        >>> found = calibration_by_group([0.9, 0.9, 0.6], [1, 0, 1], [0, 0, 1], 2)
+        >>> found = calibration_by_group([0.9, 0.9, 0.6], [1, 0, 1], [0, 0, 1], n_groups=2)
         >>> found.gap, found.ece
         (array([ 0.4, -0.4]), array([0.4, 0.4]))
     """

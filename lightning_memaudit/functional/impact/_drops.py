@@ -171,7 +171,7 @@ def accuracy_drop(
         )
     else:
         votes = [example_means(arm) for arm in arms]
-        low, high = vote_interval(votes[0], votes[1], codes, total, method=interval, level=level)
+        low, high = vote_interval(votes[0], votes[1], codes, n_groups=total, method=interval, level=level)
     return replace(
         found,
         low=low,
@@ -243,8 +243,8 @@ def _drop(
     arms, codes, missing = aligned((base, treated), ("base", "treated"), groups, paired=paired, n_groups=n_groups)
     total = len(missing)
     scale = 1.0 if bounded else float("inf")
-    singles = [summarise([arm], [1.0], codes, total, paired=False) for arm in arms]
-    seen, parts = summarise(arms, (1.0, -1.0), codes, total, paired=paired)
+    singles = [summarise([arm], [1.0], codes, n_groups=total, paired=False) for arm in arms]
+    seen, parts = summarise(arms, (1.0, -1.0), codes, n_groups=total, paired=paired)
     drop = assemble(seen, parts, scale=scale, form=form)
     first, second = (assemble(*single, scale=scale, form="normal") for single in singles)
     low, high = drop.interval(level)

@@ -64,7 +64,7 @@ def error_rate(correct: Array, groups: Array, *, n_groups: int | None = None) ->
     missing = np.bincount(codes[~there], minlength=total)
     if not there.all():
         wrong, codes = wrong[:, there], codes[there]
-    seen, parts = summarise([wrong], [1.0], codes, total, paired=False)
+    seen, parts = summarise([wrong], [1.0], codes, n_groups=total, paired=False)
     return ErrorRate(
         error=assemble(seen, parts, scale=1.0),
         gap=against_rest(seen, parts, scale=1.0),

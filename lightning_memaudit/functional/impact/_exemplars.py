@@ -106,7 +106,7 @@ def exemplars(
     """
     if tie not in ("largest", "smallest"):
         raise ArgumentError(f"tie must be 'largest' or 'smallest', got {tie!r}; pass one of them.")
-    votes = _votes(base_predictions, treated_predictions, n_labels)
+    votes = _votes(base_predictions, treated_predictions, n_labels=n_labels)
     modes = {rule: [_mode(vote, rule) for vote in votes] for rule in ("largest", "smallest")}
     other = modes["smallest" if tie == "largest" else "largest"]
     ranked = [np.sort(vote, axis=1) for vote in votes]
@@ -148,7 +148,8 @@ def taxicab_exemplars(
         array([2., 1.])
     """
     first, second = (
-        vote / vote.sum(axis=1, keepdims=True) for vote in _votes(base_predictions, treated_predictions, n_labels)
+        vote / vote.sum(axis=1, keepdims=True)
+        for vote in _votes(base_predictions, treated_predictions, n_labels=n_labels)
     )
     return np.asarray(np.abs(first - second).sum(axis=1))
 
@@ -213,7 +214,7 @@ def _odds(share: FloatArray) -> FloatArray:
     return np.where(share < 1, divide(share, 1 - share), np.where(np.isnan(share), np.nan, np.inf))
 
 
-def _votes(base: Array, treated: Array, n_labels: int | None) -> list[IntArray]:
+def _votes(base: Array, treated: Array, *, n_labels: int | None) -> list[IntArray]:
     """Count the votes of each arm for each label, int64[n, L]."""
     arms = []
     for value, name in ((base, "base_predictions"), (treated, "treated_predictions")):

@@ -97,7 +97,7 @@ def hooker_test(
         raise ArgumentError("groups must hold at least one example, got none; pass the classes of the examples.")
     raw, means, errors, freedoms = [], [], [], []
     for arm in arms:
-        by_class = np.stack([by_group(row, codes, total) for row in arm])
+        by_class = np.stack([by_group(row, codes, n_groups=total) for row in arm])
         whole = arm.mean(axis=1, dtype=np.float64)
         beta = by_class - (whole[:, None] if shift == "per_model" else whole.mean())
         raw.append(by_class.mean(axis=0))

@@ -143,7 +143,7 @@ def size_law(found: TwoWay | OneSided, tail: float) -> SizeLaw:
     Example:
         >>> from lightning_memaudit.functional.uncertainty import two_way
         >>> arms = np.ones((5, 60)), np.tile(np.arange(60.0) > 1, (5, 1))
-        >>> size_law(two_way(arms, (1, -1), np.zeros(60, dtype=int), 1), 0.05).needed(0.1).n_needed
+        >>> size_law(two_way(arms, (1, -1), np.zeros(60, dtype=int), n_groups=1), 0.05).needed(0.1).n_needed
         array([121.])
     """
     errors = np.asarray(tail)

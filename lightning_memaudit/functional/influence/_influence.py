@@ -60,7 +60,7 @@ def influence(
     """Influence of every train example on every test example (Feldman and Zhang 2020, equation 2).
 
     ``infl_ij = C_ij / n_in_i - (S_j - C_ij) / n_out_i`` with ``C = mask.T @ correct_test`` and ``S`` the column sums of
-    ``correct_test``, so one exact product of counts serves both arms. Large products of 0/1 outcomes count packed bits
+    ``correct_test``, so one exact product of counts serves in and out. Large products of 0/1 outcomes count packed bits
     if numba is installed (extra ``fast``); the others multiply matrices. Both find the same values.
 
     The dense matrix is never built unless it is the result. Beyond bool arguments and the result, counting bits takes
@@ -76,7 +76,7 @@ def influence(
 
     Returns:
         Without ``top_k`` and ``threshold`` the dense float32[n_train, n_test], NaN in the rows of train examples that
-        lack an arm. Otherwise the pairs, in float64; train examples that lack an arm are in none.
+        lack models in or out. Otherwise the pairs, in float64; train examples that lack either are in none.
 
     Raises:
         ArgumentError: Malformed arrays, ``out`` together with a selection, or ``out`` of another shape.

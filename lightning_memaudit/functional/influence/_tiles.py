@@ -148,16 +148,16 @@ def given_out_values(correct: NDArray[Any], mask: BoolArray, *, min_models: int,
 
     out = factor(lambda at: ~mask[:, at], mask.shape, packed=packed)
     right = factor(right_and_out, mask.shape, packed=packed)
-    arms = in_out_sums(correct, mask)
+    in_out = in_out_sums(correct, mask)
 
     def of(shown: BoolArray) -> Values:
         inside = factor(lambda at: shown[:, at], shown.shape, packed=packed)
 
         def tile(rows: IntArray, columns: IntArray) -> FloatArray:
             n_both = joint_counts(inside, out, rows, columns)
-            n_rest = _nan_below(min_models, arms.n_out[columns] - n_both)
+            n_rest = _nan_below(min_models, in_out.n_out[columns] - n_both)
             count = joint_counts(inside, right, rows, columns)
-            found = _difference(count, arms.sum_out[columns], _nan_below(min_models, n_both), n_rest)
+            found = _difference(count, in_out.sum_out[columns], _nan_below(min_models, n_both), n_rest)
             _, row, column = np.intersect1d(rows, columns, assume_unique=True, return_indices=True)
             found[row, column] = np.nan
             return found

@@ -140,10 +140,10 @@ def settled_share(
         threshold: τ, in (−1, 1).
         level: Two-sided level of each interval.
         method: ``"agresti-caffo-level"``, ``"agresti-caffo"`` or ``"newcombe"``. Wald is refused: its width is zero
-            where both arms are unanimous, which settles everything at once. Fractions take ``welch_floor``.
+            where the models in and the models out are unanimous, which settles everything at once. Fractions take ``welch_floor``.
 
     Returns:
-        The share; NaN where no example has both arms.
+        The share; NaN where no example has models in and out.
 
     Raises:
         ArgumentError: Malformed arrays, an option out of range, or ``method="wald"``.
@@ -157,9 +157,9 @@ def settled_share(
         raise ArgumentError("method must not be 'wald', whose intervals can have no width; pass 'agresti-caffo-level'.")
     _check_threshold(threshold)
     outcomes, inside = as_outcomes(correct, mask)
-    name, arms = interval_method(outcomes, method), in_out_sums(outcomes, inside)
-    low, high = interval_of_in_out(arms, outcomes, inside, level=as_probability(level, name="level"), name=name)
-    kept = arms.estimable
+    name, in_out = interval_method(outcomes, method), in_out_sums(outcomes, inside)
+    low, high = interval_of_in_out(in_out, outcomes, inside, level=as_probability(level, name="level"), name=name)
+    kept = in_out.estimable
     settled = (low[kept] > threshold) | (high[kept] < threshold)
     return float(settled.mean()) if kept.any() else float("nan")
 

@@ -166,7 +166,7 @@ def test_fractions_and_other_levels() -> None:
 def test_normal_form_on_request() -> None:
     base, treated = arms(4, (5, 5), 40, (0.99, 0.97))
     found = accuracy_drop(base, treated, np.zeros(40, int), interval="normal")
-    low, high = two_way([base, treated], (1, -1), np.zeros(40, int), 1, form="normal").interval()
+    low, high = two_way([base, treated], (1, -1), np.zeros(40, int), n_groups=1, form="normal").interval()
     assert (found.low, found.high, found.method) == (low, high, ("two-way",))
     assert accuracy_drop(base, treated, np.zeros(40, int)).method == ("tango",)
     single = accuracy_drop(np.ones((3, 2)), np.zeros((3, 2)), [0, 1], interval="normal")
@@ -194,7 +194,7 @@ def test_value_drop_is_the_normal_form_without_bounds() -> None:
     base, treated = rng.exponential(1, (6, 90)), rng.exponential(2, (4, 90)) + 3
     codes = np.arange(90) % 2
     found = value_drop(base, treated, codes, n_groups=3)
-    whole = two_way([base, treated], (1, -1), codes, 3, form="normal")
+    whole = two_way([base, treated], (1, -1), codes, n_groups=3, form="normal")
     half = whole.half_widths(np.array(0.025))[0]
     assert found.drop[:2] == pytest.approx(whole.estimate[:2])
     assert found.low[:2] == pytest.approx((whole.estimate - half)[:2])

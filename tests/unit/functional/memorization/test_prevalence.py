@@ -103,7 +103,7 @@ def test_fractions_and_empty_arms_are_nan_with_a_reason() -> None:
     nothing = prevalence.prevalence(correct, np.ones_like(mask))
     assert nothing.n_estimable == 0
     assert np.isnan([nothing.naive, nothing.above, nothing.deconvolved, nothing.naive_standard_error]).all()
-    assert "both arms" in nothing.reason
+    assert "both in and out" in nothing.reason
 
 
 def test_blocks_are_resampled_whole() -> None:
