@@ -443,6 +443,31 @@ def as_ell(ell: Array, *, n_samples: int) -> IntArray:
     return counts.astype(np.int64)
 
 
+def as_counts(counts: Array) -> IntArray:
+    """Check how often each of several points was seen.
+
+    Args:
+        counts: Whole numbers of at least 0 [P], not all 0.
+
+    Returns:
+        The counts as int64.
+
+    Raises:
+        ArgumentError: There is none, one is negative, missing or no whole number, or all are 0.
+
+    Example:
+        >>> as_counts([2, 0, 1])
+        array([2, 0, 1])
+    """
+    values = as_array(counts, name="counts", ndim=1, dtype=None)
+    wrong = ~((values >= 0) & np.isfinite(values) & (values == np.floor(values)))
+    if wrong.any():
+        raise element_error("counts", values, wrong, "whole numbers of at least 0 are needed")
+    if not values.any():
+        raise argument_error("counts", values, "at least one number above 0 is needed")
+    return values.astype(np.int64)
+
+
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Divide, with NaN (and no warning) where the denominator is not positive.
 

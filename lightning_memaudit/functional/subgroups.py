@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     FloatArray,
     IntArray,
+    argument_error,
     as_array,
+    as_choice,
     as_indices,
     as_positive_int,
     as_probability,
     divide,
+    element_error,
 )
 from lightning_memaudit.functional.intervals import wilson
 
@@ -97,14 +99,12 @@ def as_groups(groups: Array, *, size: int, n_groups: int | None = None, name: st
     """
     codes = as_indices(groups, name=name, size=size)
     if codes.size and codes.min() < 0:
-        raise ArgumentError(
-            f"{name} must hold codes of at least 0, got {codes.min()}; give missing values a code of their own."
-        )
+        raise element_error(name, codes, codes < 0, "codes from 0 are needed; give missing values a code of their own")
     if n_groups is None:
         return codes, int(codes.max(initial=-1)) + 1
     total = as_positive_int(n_groups, name=f"n_{name}")
     if codes.size and codes.max() >= total:
-        raise ArgumentError(f"{name} must lie in [0, {total}), got {codes.max()}; raise n_{name} or recode them.")
+        raise element_error(name, codes, codes >= total, f"codes below n_{name}={total} are needed")
     return codes, total
 
 
@@ -128,7 +128,7 @@ def by_group(values: Array, groups: Array, *, n_groups: int) -> FloatArray:
     """
     array = as_array(values, name="values")
     if array.ndim not in (1, 2):
-        raise ArgumentError(f"values must have shape [n] or [models, n], got {array.shape}; reshape it.")
+        raise argument_error("values", array, "shape [examples] or [models, examples] is needed")
     codes, total = as_groups(groups, size=array.shape[-1], n_groups=n_groups)
     mean = array if array.ndim == 1 else array.mean(axis=0)
     sums = np.bincount(codes, weights=mean, minlength=total)
@@ -221,7 +221,7 @@ def ratio(
     """
     means, whole = _means(values, groups, n_groups=n_groups)
     if (means < 0).any():
-        raise ArgumentError(f"values must be at least 0 for a ratio, got {np.nanmin(means)}; use difference.")
+        raise element_error("values", means, means < 0, "means of at least 0 are needed for a ratio; use difference")
     if _is_between(method):
         top = _reduce(means, np.max, at_least=2)
         return _reduce(means, np.min, at_least=2) / top if top > 0 else float("nan")
@@ -306,8 +306,9 @@ def group_accuracy(
         (array([ True,  True]), array([37, 93]))
     """
     outcomes = as_array(correct, name="correct", ndim=1)
-    if not np.isin(outcomes, (0.0, 1.0)).all():
-        raise ArgumentError("correct must hold 0 and 1 only, got other values; compare predictions with labels first.")
+    wrong = ~np.isin(outcomes, (0.0, 1.0))
+    if wrong.any():
+        raise element_error("correct", outcomes, wrong, "0 or 1 is needed")
     as_probability(width, name="width")
     codes, total = as_groups(groups, size=len(outcomes), n_groups=n_groups)
     n = np.bincount(codes, minlength=total)
@@ -335,26 +336,23 @@ def _means(values: Array, groups: Array | None, *, n_groups: int | None) -> tupl
     array = as_array(values, name="values")
     if groups is None:
         if array.ndim != 1:
-            raise ArgumentError(f"values must have shape [groups], got {array.shape}; pass groups with examples.")
+            raise argument_error("values", array, "shape [groups] is needed, or groups with the values of examples")
         return np.asarray(array), None
     if np.isnan(array).any():
-        raise ArgumentError(
-            f"values must not hold NaN, got {np.isnan(array).sum()}; leave those examples out, or say so."
-        )
+        raise element_error("values", array, np.isnan(array), "numbers are needed; leave out examples without one")
     codes, total = as_groups(groups, size=array.shape[-1] if array.ndim else 0, n_groups=n_groups)
     return by_group(array, codes, n_groups=max(total, 1)), float(array.mean()) if array.size else float("nan")
 
 
 def _is_between(method: Comparison) -> bool:
-    if method not in ("between_groups", "to_overall"):
-        raise ArgumentError(f"method must be 'between_groups' or 'to_overall', got {method!r}; pass one of them.")
+    as_choice(method, name="method", options=get_args(Comparison))
     return method == "between_groups"
 
 
 def _overall(whole: float | None, overall: float | None) -> float:
     center = whole if overall is None else overall
     if center is None:
-        raise ArgumentError("overall must be given with method='to_overall' and one value a group, got None; pass it.")
+        raise argument_error("overall", None, "a number is needed with method='to_overall' and one value a group")
     return float(center)
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import FloatArray, IntArray, as_positive_int, as_probability
+from lightning_memaudit.functional.checks import FloatArray, IntArray, argument_error, as_positive_int, as_probability
 from lightning_memaudit.functional.intervals import Interval, paired_newcombe, tango
 from lightning_memaudit.functional.uncertainty import example_means
 
@@ -61,7 +60,8 @@ def vote_interval(
         ``(low, high)``, float64[G].
 
     Example:
-        >>> low, high = vote_interval(np.ones(50), np.ones(50), np.zeros(50, int), n_groups=1, method="newcombe", level=0.95)
+        >>> right, groups = np.ones(50), np.zeros(50, int)
+        >>> low, high = vote_interval(right, right, groups, n_groups=1, method="newcombe", level=0.95)
         >>> print(f"{low[0]:.4f} {high[0]:.4f}")
         -0.0713 0.0713
     """
@@ -117,7 +117,7 @@ def bootstrap_interval(
     if np.isnan(example_means(base) + example_means(treated)).any() or any(
         table.dtype.kind == "f" and np.isnan(table).any() for table in (base, treated)
     ):
-        raise ArgumentError("interval='bootstrap' needs an outcome in every cell, got NaN; use interval='two-way'.")
+        raise argument_error("interval", "bootstrap", "an outcome in every cell is needed, or interval='two-way'")
     tail = (1 - as_probability(level, name="level")) / 2
     total = as_positive_int(n_resamples, name="n_resamples", minimum=100)
     rng = np.random.default_rng(seed)

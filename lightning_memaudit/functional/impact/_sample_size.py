@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_positive_int, as_probability, divide
+from lightning_memaudit.functional.checks import argument_error, as_positive_int, as_probability, divide
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import BoolArray, FloatArray
@@ -188,13 +187,11 @@ def group_size(
     groups = as_positive_int(n_groups, name="n_groups")
     as_probability(discordance, name="discordance")
     if not margin > drop:
-        raise ArgumentError(
-            f"margin must be above drop={drop!r}, got {margin!r}; a drop at the margin is never cleared."
+        raise argument_error(
+            "margin", margin, f"a number above drop={drop!r} is needed; a drop at the margin is never cleared"
         )
     if abs(drop) > discordance:
-        raise ArgumentError(
-            f"drop must not exceed discordance={discordance!r} in size, got {drop!r}; raise the latter."
-        )
+        raise argument_error("drop", drop, f"at most discordance={discordance!r} in size is needed")
     z = stats.norm.ppf(as_probability(level, name="level"))
     z += stats.norm.isf((1 - as_probability(power, name="power")) / groups)
     return int(np.ceil(z**2 * (discordance - drop**2) / (margin - drop) ** 2))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
     FloatArray,
     IntArray,
+    argument_error,
     as_array,
     as_blocks,
+    as_choice,
     as_correct,
     as_indices,
     as_mask,
@@ -132,10 +133,7 @@ def false_discovery_rate(
         >>> found.observed, found.rate
         (array([5]), array([0.01]))
     """
-    if statistic not in ("influence", "given-out", "mutual"):
-        raise ArgumentError(
-            f"statistic must be 'influence', 'given-out' or 'mutual', got {statistic!r}; pass one of them."
-        )
+    as_choice(statistic, name="statistic", options=get_args(Statistic))
     if statistic == "influence":
         checked = as_correct(correct)
         inside = as_mask(mask, n_models=len(checked))
@@ -150,7 +148,7 @@ def false_discovery_rate(
         np.arange(0.05, 1.001, 0.05) if thresholds is None else np.sort(as_array(thresholds, name="thresholds", ndim=1))
     )
     if len(grid) == 0:
-        raise ArgumentError("thresholds must hold at least one value, got none; pass for instance [0.15, 0.25].")
+        raise argument_error("thresholds", grid, "at least one number is needed")
     n_permutations = as_positive_int(n_permutations, name="n_permutations")
     min_models, block = as_positive_int(min_models, name="min_models"), as_positive_int(block, name="block")
     rng = np.random.default_rng(seed)
@@ -207,7 +205,7 @@ def near_duplicates(
     *,
     labels: Array | None = None,
     level: float = 0.05,
-    minimum_influence: float = 0.5,
+    influence_threshold: float = 0.5,
     n_permutations: int = 20,
     max_columns: int | None = None,
     min_models: int = 5,
@@ -217,7 +215,7 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Find pairs of train examples either of which makes models right on the other while that one is out.
 
-    A pair is kept when the smaller of its two influences given out is at least ``minimum_influence`` and at least the
+    A pair is kept when the smaller of its two influences given out is at least ``influence_threshold`` and at least the
     threshold at which the estimated false discovery rate is ``level``.
 
     Args:
@@ -225,7 +223,7 @@ def near_duplicates(
         mask: Membership [M, n].
         labels: Classes [n]; when given, only pairs within a class.
         level: False discovery rate allowed.
-        minimum_influence: Smallest score kept whatever the rate.
+        influence_threshold: Smallest score kept whatever the rate.
         n_permutations: Permutations for the rate.
         max_columns: Estimate the rate on this many columns; the search itself is over all.
         min_models: Models needed on either side of each influence.
@@ -248,13 +246,13 @@ def near_duplicates(
         >>> found.first, found.second, found.score
         (array([3]), array([8]), array([1.]))
     """
-    if not 0 < minimum_influence <= 1:
-        raise ArgumentError(f"minimum_influence must lie in (0, 1], got {minimum_influence!r}; pass for instance 0.5.")
+    if not 0 < influence_threshold <= 1:
+        raise argument_error("influence_threshold", influence_threshold, "a number in (0, 1] is needed")
     checked, inside = as_outcomes(correct, mask)
     rates = false_discovery_rate(
         checked,
         inside,
-        thresholds=np.linspace(minimum_influence, 1.0, 11),
+        thresholds=np.linspace(influence_threshold, 1.0, 11),
         statistic="mutual",
         labels_train=labels,
         n_permutations=n_permutations,
@@ -296,8 +294,8 @@ def _labels(
     if test_on_train and test is None:
         test = train
     if train is None or test is None:
-        raise ArgumentError(
-            "labels_train and labels_test must be given together, got one of them; pass both or neither."
+        raise argument_error(
+            "labels_test" if test is None else "labels_train", None, "both labels are needed, or neither"
         )
     return (
         as_indices(train, name="labels_train", size=n_train),
@@ -329,8 +327,10 @@ def _dealt_anew(n_models: int, blocks: Array | None, rng: np.random.Generator) -
     codes = as_blocks(blocks, n_models)
     sizes = np.bincount(codes)
     if (sizes != sizes[0]).any():
-        raise ArgumentError(
-            f"blocks must all have one size for a permutation, got sizes {sizes.min()} to {sizes.max()}; drop the rest."
+        raise argument_error(
+            "blocks",
+            codes,
+            f"blocks of one size are needed to permute them; there are {sizes.min()} to {sizes.max()} models",
         )
     members = np.argsort(codes, kind="stable").reshape(len(sizes), sizes[0])
     source = rng.permuted(members[rng.permutation(len(sizes))], axis=1)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
+    argument_error,
     as_array,
     as_correct,
     as_indices,
@@ -217,9 +217,7 @@ def high_influence_pairs(
     n_train, n_test = inside.shape[1], outcomes.shape[1]
     mem = as_array(memorization, name="memorization", ndim=1)
     if len(mem) != n_train:
-        raise ArgumentError(
-            f"memorization must have {n_train} entries as mask has columns, got {mem.shape}; align them."
-        )
+        raise argument_error("memorization", mem, f"{n_train} scores are needed, as mask has columns")
     row_labels = as_indices(labels_train, name="labels_train", size=n_train)
     column_labels = as_indices(labels_test, name="labels_test", size=n_test)
     region = Region(np.flatnonzero(mem >= memorization_threshold), np.arange(n_test), row_labels, column_labels)
@@ -283,8 +281,8 @@ def expected_false_pairs(n_in: float, n_out: float, n_tests: int, *, threshold: 
 
 def _worst_case_error(n_in: float, n_out: float) -> float:
     for name, size in (("n_in", n_in), ("n_out", n_out)):
-        if not size > 0:
-            raise ArgumentError(f"{name} must be a positive number of models, got {size!r}; train more models.")
+        if not isinstance(size, int | float | np.integer | np.floating) or not 0 < size < np.inf:
+            raise argument_error(name, size, "a positive number of models is needed")
     return float(np.sqrt(0.25 / n_in + 0.25 / n_out))
 
 
@@ -295,7 +293,9 @@ def _dense_or_pairs(
     most = as_positive_int(block, name="block")
     if top_k is not None or threshold is not None:
         if out is not None:
-            raise ArgumentError("out is for the dense matrix, but top_k or threshold was given too; leave one of them.")
+            raise argument_error(
+                "out", out, "top_k and threshold give pairs and no dense matrix; only one of them is needed"
+            )
         k = None if top_k is None else as_positive_int(top_k, name="top_k")
         return select_pairs(values, region, block=most, top_k=k, threshold=threshold)
     shape = len(region.rows), len(region.columns)
@@ -304,7 +304,7 @@ def _dense_or_pairs(
         dense = np.empty(shape, dtype=np.float32)
     elif isinstance(out, np.ndarray):
         if out.shape != shape or out.dtype != np.float32:
-            raise ArgumentError(f"out must be float32 of shape {shape}, got {out.dtype} {out.shape}; allocate it anew.")
+            raise argument_error("out", out, f"float32{list(shape)} is needed")
         dense = out
     else:
         dense = np.lib.format.open_memmap(fspath(out), mode="w+", dtype=np.float32, shape=shape)

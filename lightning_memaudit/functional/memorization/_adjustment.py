@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, BoolArray, FloatArray, as_array, as_outcomes, divide
+from lightning_memaudit.functional.checks import (
+    Array,
+    BoolArray,
+    FloatArray,
+    argument_error,
+    as_array,
+    as_outcomes,
+    divide,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +26,8 @@ class AdjustedMemorization:
     """Adjusted scores and what the adjustment was worth.
 
     Attributes:
-        score: Adjusted memorization, float64[n]; NaN where no model has the example in, or none out. It may leave [−1, 1] a little.
+        score: Adjusted memorization, float64[n]; NaN where no model has the example in, or none out. It may leave
+            [−1, 1] a little.
         gain: 1 − the mean over examples of the ratio of adjusted to raw variance of the score: .1 means 10 % fewer
             models for the same error. The adjusted variance is that of least squares, the price of estimating the
             slopes included, so below 0 the covariate did harm. NaN where no example can tell.
@@ -30,12 +38,12 @@ class AdjustedMemorization:
 
 
 def adjusted_memorization_score(correct: Array, mask: Array, covariate: Array) -> AdjustedMemorization:
-    """Adjust memorization for how good the models with it in and out happened to be (Lin 2013, section 4, with interactions).
+    """Adjust memorization for how good the models in and out happened to be (Lin 2013, section 4, with interactions).
 
     For each example, outcomes are regressed on membership, the centred covariate and their product; the coefficient of
     membership is the score. That is the difference of the regression lines in and out at the mean covariate. It has no
-    asymptotic bias, whatever the truth, because subsets are drawn without regard to the covariate. A side (in or
-    out) with fewer than three models, or with no spread of the covariate, is left as it is. Cost is O(M · n).
+    asymptotic bias, whatever the truth, because subsets are drawn without regard to the covariate. A side (in or out)
+    with fewer than three models, or with no spread of the covariate, is left as it is. Cost is O(M · n).
 
     Args:
         correct: Outcomes [M, n] in [0, 1].
@@ -59,9 +67,7 @@ def adjusted_memorization_score(correct: Array, mask: Array, covariate: Array) -
     outcomes, inside = as_outcomes(correct, mask)
     x = as_array(covariate, name="covariate", ndim=1)
     if len(x) != len(outcomes) or not np.isfinite(x).all():
-        raise ArgumentError(
-            f"covariate must be {len(outcomes)} finite numbers, one a model, got shape {x.shape}; fix it."
-        )
+        raise argument_error("covariate", x, f"{len(outcomes)} finite numbers are needed, one a model")
     centred = x - x.mean()
     mean_in, raw_in, rest_in = _side(outcomes, inside, centred)
     mean_out, raw_out, rest_out = _side(outcomes, ~inside, centred)

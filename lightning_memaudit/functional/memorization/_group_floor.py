@@ -79,8 +79,8 @@ def group_floor(in_out: InOut, squares: InOut, groups: IntArray, *, n_groups: in
     """Samples behind the interval of the mean of in minus out that has a width when all models agree.
 
     In and out of a group are one sample each of N = m h / d outcomes, with m members, h the harmonic mean of their
-    numbers of models and d the design effect: 1 when members fail independently of each other within a model, m when they all fail
-    together.
+    numbers of models and d the design effect: 1 when members fail independently of each other within a model, m when
+    they all fail together.
 
     d is the ratio of the jackknife's variance to that of independent outcomes, but at least the largest d that the
     events leave possible, and in [1, m]. An event is an outcome that differs from most on its side. Under beta-binomial
@@ -100,7 +100,8 @@ def group_floor(in_out: InOut, squares: InOut, groups: IntArray, *, n_groups: in
 
     Example:
         >>> in_out = InOut(np.array([25.0]), np.array([0.0]), np.array([25.0]), np.array([25.0]))
-        >>> low, high = group_floor(in_out, in_out, np.array([0]), n_groups=1, variance=np.array([0.0])).interval(np.array(0.025))
+        >>> floor = group_floor(in_out, in_out, np.array([0]), n_groups=1, variance=np.array([0.0]))
+        >>> low, high = floor.interval(np.array(0.025))
         >>> print(f"{low[0]:.4f} {high[0]:.4f}")
         0.8252 1.0267
     """

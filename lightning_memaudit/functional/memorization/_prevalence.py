@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special, stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
@@ -17,6 +16,7 @@ from lightning_memaudit.functional.checks import (
     as_outcomes,
     as_positive_int,
     as_probability,
+    as_threshold,
     is_fractional,
 )
 from lightning_memaudit.functional.memorization._in_out import InOut, in_out_sums
@@ -140,8 +140,7 @@ def prevalence(
         (30, 30, 0.3)
     """
     outcomes, inside = as_outcomes(correct, mask)
-    if not -1 < threshold < 1:
-        raise ArgumentError(f"threshold must lie between -1 and 1, got {threshold!r}; pass for instance 0.25.")
+    as_threshold(threshold)
     z = float(stats.norm.ppf(0.5 + as_probability(level, name="level") / 2))
     n_bootstrap = as_positive_int(n_bootstrap, name="n_bootstrap", minimum=0)
     codes = as_blocks(blocks, len(outcomes))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_indices, as_outcomes, as_positive_int, divide
+from lightning_memaudit.functional.checks import (
+    argument_error,
+    as_indices,
+    as_outcomes,
+    as_positive_int,
+    as_threshold,
+    divide,
+)
 from lightning_memaudit.functional.memorization._in_out import in_out_sums
 from lightning_memaudit.functional.memorization._score import interval_method, interval_of_in_out
 
@@ -131,10 +138,9 @@ def prevalence_bounds(
         (array([0.3]), array([0.32]))
     """
     outcomes, inside = as_outcomes(correct, mask)
-    if not -1 < threshold < 1:
-        raise ArgumentError(f"threshold must lie between -1 and 1, got {threshold!r}; pass for instance 0.25.")
+    as_threshold(threshold)
     if not 0 < spent <= 1:
-        raise ArgumentError(f"spent must lie in (0, 1], got {spent!r}; pass 1.0 where nothing stopped the training.")
+        raise argument_error("spent", spent, "a number in (0, 1] is needed, 1 where nothing stopped the training")
     total = as_positive_int(n_groups, name="n_groups")
     codes = as_indices(groups, name="groups", size=outcomes.shape[1], upper=total)
     in_out, name = in_out_sums(outcomes, inside), interval_method(outcomes, "agresti-caffo-level")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
     FloatArray,
     IntArray,
     as_blocks,
+    as_choice,
     as_correct,
     as_indices,
     as_outcomes,
@@ -162,8 +162,7 @@ def interval_method(correct: Array, method: IntervalMethod = "agresti-caffo") ->
         >>> interval_method([[0.5], [1.0]], "newcombe")
         'welch-floor'
     """
-    if method not in _METHODS:
-        raise ArgumentError(f"method must be one of {sorted(_METHODS)}, got {method!r}; pass one of them.")
+    as_choice(method, name="method", options=get_args(IntervalMethod))
     return "welch-floor" if is_fractional(as_correct(correct)) else method
 
 

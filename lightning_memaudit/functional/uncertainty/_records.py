@@ -141,9 +141,8 @@ def excess_of(records: Sequence[Mapping[str, Any]]) -> Excess[TwoWay]:
     Example:
         >>> from lightning_memaudit.functional.uncertainty import against_rest
         >>> from lightning_memaudit.functional.uncertainty import summarise
-        >>> found = against_rest(
-        ...     *summarise([np.ones((3, 9)), np.eye(3, 9)], (1, -1), np.arange(9) % 2, n_groups=2, paired=True), scale=1.0
-        ... )
+        >>> arms = [np.ones((3, 9)), np.eye(3, 9)]
+        >>> found = against_rest(*summarise(arms, (1, -1), np.arange(9) % 2, n_groups=2, paired=True), scale=1.0)
         >>> again = excess_of([excess_record(found, g) for g in range(2)])
         >>> bool((again.interval()[1] == found.interval()[1]).all())
         True

@@ -362,7 +362,8 @@ def summarise(
         The flips, and weights with crossed sums.
 
     Example:
-        >>> found, parts = summarise([np.ones((2, 3)), np.zeros((2, 3))], (1, -1), np.zeros(3, int), n_groups=1, paired=True)
+        >>> arms = [np.ones((2, 3)), np.zeros((2, 3))]
+        >>> found, parts = summarise(arms, (1, -1), np.zeros(3, int), n_groups=1, paired=True)
         >>> found.mean, len(parts)
         (array([1.]), 1)
     """

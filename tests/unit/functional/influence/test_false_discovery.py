@@ -144,7 +144,7 @@ def test_labels_limit_the_search() -> None:
         (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), rows=[9]), ["rows", "[0, 4)"]),
         (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), thresholds=[]), ["thresholds", "at least one"]),
         (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), blocks=[0, 0, 0, 1]), ["blocks", "one size"]),
-        (lambda: discovery.near_duplicates(np.eye(4), np.eye(4), minimum_influence=0), ["minimum_influence", "0"]),
+        (lambda: discovery.near_duplicates(np.eye(4), np.eye(4), influence_threshold=0), ["influence_threshold", "0"]),
     ],
 )
 def test_messages_name_the_argument(call, words) -> None:

@@ -24,7 +24,7 @@ def test_against_a_loop_dense_and_sparse() -> None:
     assert influence_mass(pairs, mem, n_test=8) == pytest.approx(expected, abs=1e-6)
     assert max(expected) > 0.5
     assert np.isnan(mem[4])
-    assert (influence_mass(dense, mem, min_influence=2) == 0).all()
+    assert (influence_mass(dense, mem, influence_threshold=2) == 0).all()
 
 
 @pytest.mark.parametrize(
