@@ -112,7 +112,7 @@ def as_choice(value: Choice, *, name: str, options: Sequence[Choice]) -> Choice:
 
 
 def as_threshold(value: float, *, name: str = "threshold") -> float:
-    """Check a threshold of memorization.
+    """Check a threshold of memorization or influence.
 
     Args:
         value: τ.
@@ -274,13 +274,16 @@ def as_mask(value: Array, *, n_models: int, n_examples: int | None = None, name:
     return mask.astype(np.bool_)
 
 
-def as_outcomes(correct: Array, mask: Array, *, min_models: int = 2) -> tuple[NDArray[Any], BoolArray]:
+def as_outcomes(
+    correct: Array, mask: Array, *, min_models: int = 2, name: str = "correct"
+) -> tuple[NDArray[Any], BoolArray]:
     """Check outcomes of the training examples together with their mask.
 
     Args:
         correct: Outcomes [M, n] in [0, 1] or NaN.
         mask: Membership [M, n].
         min_models: Smallest M allowed.
+        name: Name of the outcomes, for the message.
 
     Returns:
         Both as arrays of one shape.
@@ -293,7 +296,7 @@ def as_outcomes(correct: Array, mask: Array, *, min_models: int = 2) -> tuple[ND
         >>> mask.dtype
         dtype('bool')
     """
-    outcomes = as_correct(correct, min_models=min_models)
+    outcomes = as_correct(correct, name=name, min_models=min_models)
     return outcomes, as_mask(mask, n_models=outcomes.shape[0], n_examples=outcomes.shape[1])
 
 

@@ -102,12 +102,12 @@ def paired_arms(
     """
     as_choice(condition, name="condition", options=get_args(Condition))
     if pairs is not None and treated_mask is not None:
-        raise argument_error("treated_mask", treated_mask, "with pairs, which say both, it must be left out")
+        raise argument_error("treated_mask", treated_mask, "None is needed with pairs, which say both")
     if pairs is None and treated_mask is None:
         raise argument_error(
             "pairs", pairs, "rows of base are needed where models share subset and seed, else treated_mask"
         )
-    outcomes, inside = as_outcomes(base, mask)
+    outcomes, inside = as_outcomes(base, mask, name="base")
     second = as_correct(treated, name="treated")
     if second.shape[1] != outcomes.shape[1]:
         raise argument_error("treated", second, f"{outcomes.shape[1]} examples (columns) are needed, as in base")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,8 @@ def decision_size(found: DropResult, *, margin: float = 0.0, power: float = 0.8)
         >>> size.decided, size.n_needed
         (array([False]), array([427.]))
     """
+    if not math.isfinite(margin):
+        raise argument_error("margin", margin, "a finite number is needed")
     size = size_law(found.two_way, (1 - found.level) / 2).needed(margin, power=power)
     n, smallest = found.n.astype(np.float64), float(min(found.n_models))
     decided = (found.low > margin) | (found.high < margin)
@@ -186,12 +189,12 @@ def group_size(
     """
     groups = as_positive_int(n_groups, name="n_groups")
     as_probability(discordance, name="discordance")
+    if not math.isfinite(drop) or abs(drop) > discordance:
+        raise argument_error("drop", drop, f"at most discordance={discordance!r} in size is needed")
     if not margin > drop:
         raise argument_error(
             "margin", margin, f"a number above drop={drop!r} is needed; a drop at the margin is never cleared"
         )
-    if abs(drop) > discordance:
-        raise argument_error("drop", drop, f"at most discordance={discordance!r} in size is needed")
     z = stats.norm.ppf(as_probability(level, name="level"))
     z += stats.norm.isf((1 - as_probability(power, name="power")) / groups)
     return int(np.ceil(z**2 * (discordance - drop**2) / (margin - drop) ** 2))

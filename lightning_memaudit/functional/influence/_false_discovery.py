@@ -249,6 +249,8 @@ def near_duplicates(
     if not 0 < influence_threshold <= 1:
         raise argument_error("influence_threshold", influence_threshold, "a number in (0, 1] is needed")
     checked, inside = as_outcomes(correct, mask)
+    if labels is not None:
+        labels = as_indices(labels, name="labels", size=inside.shape[1])
     rates = false_discovery_rate(
         checked,
         inside,

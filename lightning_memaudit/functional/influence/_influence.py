@@ -17,6 +17,7 @@ from lightning_memaudit.functional.checks import (
     as_correct,
     as_indices,
     as_mask,
+    as_number,
     as_outcomes,
     as_positive_int,
     as_probability,
@@ -220,10 +221,12 @@ def high_influence_pairs(
         raise argument_error("memorization", mem, f"{n_train} scores are needed, as mask has columns")
     row_labels = as_indices(labels_train, name="labels_train", size=n_train)
     column_labels = as_indices(labels_test, name="labels_test", size=n_test)
-    region = Region(np.flatnonzero(mem >= memorization_threshold), np.arange(n_test), row_labels, column_labels)
+    least = as_number(influence_threshold, name="influence_threshold", least=-1.0, most=1.0)
+    memorized = mem >= as_number(memorization_threshold, name="memorization_threshold", least=-1.0, most=1.0)
+    region = Region(np.flatnonzero(memorized), np.arange(n_test), row_labels, column_labels)
     values = influence_values(outcomes, n_pairs=region.size)(inside)
     rows = as_positive_int(block, name="block")
-    return select_pairs(values, region, block=rows, top_k=None, threshold=influence_threshold)
+    return select_pairs(values, region, block=rows, top_k=None, threshold=least)
 
 
 def minimum_detectable_influence(
@@ -276,7 +279,8 @@ def expected_false_pairs(n_in: float, n_out: float, n_tests: int, *, threshold: 
         130000.0
     """
     tests = as_positive_int(n_tests, name="n_tests")
-    return float(tests * stats.norm.sf(threshold / _worst_case_error(n_in, n_out)))
+    least = as_number(threshold, name="threshold", least=-1.0, most=1.0)
+    return float(tests * stats.norm.sf(least / _worst_case_error(n_in, n_out)))
 
 
 def _worst_case_error(n_in: float, n_out: float) -> float:
@@ -296,8 +300,9 @@ def _dense_or_pairs(
             raise argument_error(
                 "out", out, "top_k and threshold give pairs and no dense matrix; only one of them is needed"
             )
+        least = None if threshold is None else as_number(threshold, name="threshold", least=-1.0, most=1.0)
         k = None if top_k is None else as_positive_int(top_k, name="top_k")
-        return select_pairs(values, region, block=most, top_k=k, threshold=threshold)
+        return select_pairs(values, region, block=most, top_k=k, threshold=least)
     shape = len(region.rows), len(region.columns)
     dense: Dense
     if out is None:

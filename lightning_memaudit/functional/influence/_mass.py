@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_memaudit.functional.checks import Array, FloatArray, argument_error, as_array, as_positive_int
+from lightning_memaudit.functional.checks import Array, FloatArray, argument_error, as_array, as_number, as_positive_int
 from lightning_memaudit.functional.influence._pairs import SLACK, InfluencePairs
 
 
@@ -39,7 +39,8 @@ def influence_mass(
         array([0.7, 0.2])
     """
     scores = as_array(memorization, name="memorization", ndim=1)
-    memorized = scores >= memorization_threshold
+    memorized = scores >= as_number(memorization_threshold, name="memorization_threshold", least=-1.0, most=1.0)
+    least = as_number(influence_threshold, name="influence_threshold", least=-1.0, most=1.0) - SLACK
     if isinstance(influence, InfluencePairs):
         total = as_positive_int(-1 if n_test is None else n_test, name="n_test")
         rows, columns, values = influence.train_index, influence.test_index, influence.influence
@@ -47,7 +48,7 @@ def influence_mass(
             raise argument_error(
                 "influence", influence, f"pairs of the {len(scores)} training and {total} test examples are needed"
             )
-        counted = memorized[rows] & (values >= influence_threshold - SLACK)
+        counted = memorized[rows] & (values >= least)
         return np.asarray(np.bincount(columns[counted], weights=values[counted], minlength=total), dtype=np.float64)
     dense = as_array(influence, name="influence", ndim=2, dtype=None)
     if len(dense) != len(scores) or (n_test is not None and dense.shape[1] != n_test):
@@ -56,5 +57,5 @@ def influence_mass(
         )
     mass: FloatArray = np.zeros(dense.shape[1])
     for row in dense[memorized]:
-        mass += np.where(row >= influence_threshold - SLACK, row, 0.0)
+        mass += np.where(row >= least, row, 0.0)
     return mass

@@ -143,7 +143,9 @@ def _by_group(
 ) -> DisparateCost:
     n = as_samples(n_samples)
     as_choice(group_size, name="group_size", options=get_args(GroupSize))
-    share = np.array([as_number(group.share, name=f"share of {name!r}", most=1.0) for name, group in groups.items()])
+    share = np.array(
+        [as_number(group.share, name=f"groups[{name!r}].share", most=1.0) for name, group in groups.items()]
+    )
     if not (share > 0).all() or not math.isclose(share.sum(), 1.0, abs_tol=1e-9):
         raise argument_error("groups", share.tolist(), "shares above 0 that sum to 1 are needed")
     masses = np.array([_masses(group, n, group_size) for group in groups.values()])

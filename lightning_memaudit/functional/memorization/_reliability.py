@@ -81,13 +81,14 @@ def models_for_reliability(n_models: int, reliability: float, *, target: float) 
         A whole number as float; NaN when ``reliability`` is not positive.
 
     Raises:
-        ArgumentError: ``target`` is not in (0, 1).
+        ArgumentError: ``n_models`` is below 1, or ``target`` not in (0, 1).
 
     Example:
         >>> models_for_reliability(100, 0.75, target=0.9)
         300.0
     """
     as_probability(target, name="target")
+    as_positive_int(n_models, name="n_models")
     if not reliability > 0:
         return float("nan")
     if reliability >= 1:

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional import subgroups
 from lightning_memaudit.functional.intervals import wilson
 
@@ -128,29 +127,3 @@ def test_the_size_needed_is_the_smallest_that_will_do(k, extra, width) -> None:
 
         assert wide(needed) <= width + 1e-6
         assert needed == 1 or wide(needed - 1) > width - 1e-6
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: subgroups.by_group([1, 0], [0, -1], n_groups=2), ["groups", "-1"]),
-        (lambda: subgroups.by_group([1, 0], [0, 2], n_groups=2), ["groups", "[0, 2)", "2"]),
-        (lambda: subgroups.by_group([1, 0], [0], n_groups=2), ["groups", "2 entries"]),
-        (lambda: subgroups.by_group([1, 0], [0, 0.5], n_groups=2), ["groups", "whole"]),
-        (lambda: subgroups.by_group(1.0, [0], n_groups=1), ["values", "shape"]),
-        (lambda: subgroups.by_group([1], [0], n_groups=0), ["n_groups", "0"]),
-        (lambda: subgroups.worst_group([[1, 0]]), ["values", "(1, 2)"]),
-        (lambda: subgroups.worst_group([1, np.nan], [0, 1]), ["values", "NaN"]),
-        (lambda: subgroups.difference([1, 0], method="max"), ["method", "max"]),
-        (lambda: subgroups.difference([1, 0], method="to_overall"), ["overall"]),
-        (lambda: subgroups.ratio([1, -1]), ["values", "-1"]),
-        (lambda: subgroups.intersection([0, 1], [0, 3], n_labels=3), ["labels", "n_labels"]),
-        (lambda: subgroups.by_group_and_label([1, 0], [0, 3], [0, 0], n_groups=2, n_labels=1), ["groups", "3"]),
-        (lambda: subgroups.group_accuracy([0.5], [0], n_groups=1), ["correct"]),
-        (lambda: subgroups.group_accuracy([1], [0], n_groups=1, width=2), ["width", "2"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value

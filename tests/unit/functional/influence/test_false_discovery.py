@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.influence import (
     _false_discovery as discovery,
 )
@@ -134,20 +133,3 @@ def test_labels_limit_the_search() -> None:
     labels = np.arange(40) % 2
     found = discovery.near_duplicates(correct, mask, labels=labels)
     assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(2, 4)]
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), statistic="x"), ["statistic", "'x'"]),
-        (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), labels_train=[0] * 4), ["labels_test", "both"]),
-        (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), rows=[9]), ["rows", "[0, 4)"]),
-        (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), thresholds=[]), ["thresholds", "at least one"]),
-        (lambda: discovery.false_discovery_rate(np.eye(4), np.eye(4), blocks=[0, 0, 0, 1]), ["blocks", "one size"]),
-        (lambda: discovery.near_duplicates(np.eye(4), np.eye(4), influence_threshold=0), ["influence_threshold", "0"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value

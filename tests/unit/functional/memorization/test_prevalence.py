@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional import memorization
 from lightning_memaudit.functional.memorization import _prevalence as prevalence
 
@@ -115,18 +114,3 @@ def test_blocks_are_resampled_whole() -> None:
     together = prevalence.prevalence(correct, mask, n_bootstrap=10, blocks=np.arange(40) // 2)
     assert together.naive == alone.naive
     assert together.naive_standard_error != alone.naive_standard_error
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: prevalence.prevalence(np.eye(2), np.eye(2), threshold=25), ["threshold", "25"]),
-        (lambda: prevalence.prevalence(np.eye(2), np.eye(2), level=0), ["level", "0"]),
-        (lambda: prevalence.prevalence(np.eye(2), np.eye(2), n_bootstrap=-1), ["n_bootstrap", "-1"]),
-        (lambda: prevalence.prevalence(np.eye(2), np.eye(2), method="exact"), ["method", "exact"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value

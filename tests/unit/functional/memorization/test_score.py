@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional import intervals, memorization
 
 outcome_pairs = st.tuples(st.integers(2, 9), st.integers(1, 6)).flatmap(
@@ -177,20 +176,3 @@ def test_grouped_interval_covers_when_models_differ_in_quality(paired) -> None:
         hits += bool(found.low[0] <= (p_in - p_out).mean() <= found.high[0])
     print(f"grouped jackknife, paired={paired}: coverage {hits / repeats:.3f}")
     assert 0.92 <= hits / repeats <= 0.98
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: memorization.memorization_score(np.ones((2, 3)), np.ones((3, 2))), ["mask", "(2, 3)", "(3, 2)"]),
-        (lambda: memorization.memorization_interval(np.eye(2), np.eye(2), method="exact"), ["method", "exact"]),
-        (lambda: memorization.memorization_interval(np.eye(2), np.eye(2), level=2), ["level", "2"]),
-        (lambda: memorization.grouped_memorization(np.eye(2), np.eye(2), [0, 3], n_groups=2), ["groups", "[0, 2)"]),
-        (lambda: memorization.worst_case_standard_error(0, 0.5), ["n_models", "0"]),
-        (lambda: memorization.models_for_in_and_out(10, 1.0), ["subset_fraction", "1.0"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value
