@@ -179,11 +179,11 @@ class OutcomeRecorder(Callback):
             return
         plan, model_id, loaders = self._opened
         if self.keep_weights:  # before the shard, so that a recorded model has them
-            self.store.write_weights(model_id, tensors_of(pl_module), treatment=self.treatment)
+            self.store.write_weights(model_id, tensors_of(pl_module), arm=self.treatment)
         scores = self._score(trainer, self._transformed(trainer, pl_module), plan, loaders)
         seconds = time.perf_counter() - self._started
         shard = Shard.of_model(plan, model_id, scores, wall_seconds=seconds, made_from=self.made_from)
-        self.store.write(shard, treatment=self.treatment)
+        self.store.write(shard, arm=self.treatment)
         self._opened = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

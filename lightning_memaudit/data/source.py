@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_memaudit.data.label_order import check_same_labels
+from lightning_memaudit.data.label_order import check_label_order
 from lightning_memaudit.data.loaders import (
     check_map_style,
     check_plain,
@@ -172,7 +172,7 @@ class DataSource:
         if self._eval_dataset is None or self._order_checked:
             return
         with seeded(self.seed):
-            check_same_labels(self.train_dataset(), self._scored_train_dataset(), target)
+            check_label_order(self.train_dataset(), self._scored_train_dataset(), target)
         self._order_checked = True
 
     def _template(self, dataset: Dataset[Any]) -> DataLoader[Any]:

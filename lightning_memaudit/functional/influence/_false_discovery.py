@@ -25,11 +25,11 @@ from lightning_memaudit.functional.checks import (
 )
 from lightning_memaudit.functional.influence._pairs import SLACK, Region, Stripe, select_pairs
 from lightning_memaudit.functional.influence._tiles import (
-    Values,
+    Tiles,
     binary_or_float,
-    given_out_values,
-    influence_values,
-    mutual_values,
+    given_out_tiles,
+    influence_tiles,
+    mutual_tiles,
 )
 
 if TYPE_CHECKING:
@@ -161,10 +161,10 @@ def false_discovery_rate(
         chosen = np.unique(as_indices(listed, name="rows", size=len(listed), upper=n_train))
 
     region = Region(chosen, columns, row_labels, column_labels)
-    values = _values(statistic, outcomes, inside, min_models=min_models, n_pairs=region.size * (n_permutations + 1))
+    tiles = _tiles_of(statistic, outcomes, inside, min_models=min_models, n_pairs=region.size * (n_permutations + 1))
 
     def count(shown: BoolArray) -> IntArray:
-        return _count_over(values(shown), region, block, grid)
+        return _count_over(tiles(shown), region, block, grid)
 
     observed = count(inside)
     false = np.zeros(len(grid), dtype=np.int64)
@@ -271,20 +271,20 @@ def near_duplicates(
     n = inside.shape[1]
     row_labels, column_labels = _labels(labels, None, n, n, test_on_train=True)
     region = Region(np.arange(n), np.arange(n), row_labels, column_labels)
-    values = _values("mutual", binary_or_float(checked), inside, min_models=min_models, n_pairs=region.size)(inside)
-    pairs = select_pairs(values, region, block=block, top_k=None, threshold=threshold)
+    tiles = _tiles_of("mutual", binary_or_float(checked), inside, min_models=min_models, n_pairs=region.size)(inside)
+    pairs = select_pairs(tiles, region, block=block, top_k=None, threshold=threshold)
     rate = float(rates.rate[rates.thresholds == threshold][0])
     return NearDuplicates(pairs.train_index, pairs.test_index, pairs.influence, threshold, rate)
 
 
-def _values(
+def _tiles_of(
     statistic: Statistic, correct: NDArray[Any], mask: BoolArray, *, min_models: int, n_pairs: int
-) -> Callable[[BoolArray], Values]:
+) -> Callable[[BoolArray], Tiles]:
     """The values of a statistic as a function of the mask that is shown."""
     if statistic == "influence":
-        return influence_values(correct, n_pairs=n_pairs)
-    given_out = given_out_values(correct, mask, min_models=min_models, n_pairs=n_pairs)
-    return given_out if statistic == "given-out" else lambda shown: mutual_values(given_out(shown))
+        return influence_tiles(correct, n_pairs=n_pairs)
+    given_out = given_out_tiles(correct, mask, min_models=min_models, n_pairs=n_pairs)
+    return given_out if statistic == "given-out" else lambda shown: mutual_tiles(given_out(shown))
 
 
 def _labels(
@@ -305,7 +305,7 @@ def _labels(
     )
 
 
-def _count_over(values: Values, region: Region, block: int, grid: FloatArray) -> IntArray:
+def _count_over(tiles: Tiles, region: Region, block: int, grid: FloatArray) -> IntArray:
     """Count values at or over each threshold of an ascending grid."""
     none = np.zeros(len(grid) + 1, dtype=np.int64)
 
@@ -313,12 +313,12 @@ def _count_over(values: Values, region: Region, block: int, grid: FloatArray) ->
         blocks, columns = stripe
         found = none.copy()
         for rows in blocks:
-            tile = values.tile(rows, columns)
+            tile = tiles.tile(rows, columns)
             large = tile[tile >= grid[0] - SLACK]
             found += np.bincount(np.searchsorted(grid, large + SLACK, side="right"), minlength=len(grid) + 1)
         return found
 
-    bins = sum(values.each(counts, region.stripes(values, block)), start=none)
+    bins = sum(tiles.each(counts, region.stripes(tiles, block)), start=none)
     return np.cumsum(bins[::-1])[::-1][1:].copy()
 
 

@@ -23,7 +23,7 @@ from lightning_memaudit.functional.checks import (
     as_probability,
 )
 from lightning_memaudit.functional.influence._pairs import InfluencePairs, Region, select_pairs
-from lightning_memaudit.functional.influence._tiles import Values, binary_or_float, given_out_values, influence_values
+from lightning_memaudit.functional.influence._tiles import Tiles, binary_or_float, given_out_tiles, influence_tiles
 
 __all__ = [
     "expected_false_pairs",
@@ -93,8 +93,8 @@ def influence(
     outcomes = binary_or_float(as_correct(correct_test, name="correct_test"))
     inside = as_mask(mask, n_models=len(outcomes))
     region = Region(np.arange(inside.shape[1]), np.arange(outcomes.shape[1]))
-    values = influence_values(outcomes, n_pairs=region.size)(inside)
-    return _dense_or_pairs(values, region, top_k=top_k, threshold=threshold, block=block, out=out)
+    tiles = influence_tiles(outcomes, n_pairs=region.size)(inside)
+    return _dense_or_pairs(tiles, region, top_k=top_k, threshold=threshold, block=block, out=out)
 
 
 @overload
@@ -172,8 +172,8 @@ def influence_given_out(
     outcomes = binary_or_float(checked)
     least = as_positive_int(min_models, name="min_models")
     region = Region(np.arange(inside.shape[1]), np.arange(inside.shape[1]))
-    values = given_out_values(outcomes, inside, min_models=least, n_pairs=region.size)(inside)
-    return _dense_or_pairs(values, region, top_k=top_k, threshold=threshold, block=block, out=out)
+    tiles = given_out_tiles(outcomes, inside, min_models=least, n_pairs=region.size)(inside)
+    return _dense_or_pairs(tiles, region, top_k=top_k, threshold=threshold, block=block, out=out)
 
 
 def high_influence_pairs(
@@ -224,9 +224,9 @@ def high_influence_pairs(
     least = as_number(influence_threshold, name="influence_threshold", least=-1.0, most=1.0)
     memorized = mem >= as_number(memorization_threshold, name="memorization_threshold", least=-1.0, most=1.0)
     region = Region(np.flatnonzero(memorized), np.arange(n_test), row_labels, column_labels)
-    values = influence_values(outcomes, n_pairs=region.size)(inside)
+    tiles = influence_tiles(outcomes, n_pairs=region.size)(inside)
     rows = as_positive_int(block, name="block")
-    return select_pairs(values, region, block=rows, top_k=None, threshold=least)
+    return select_pairs(tiles, region, block=rows, top_k=None, threshold=least)
 
 
 def minimum_detectable_influence(
@@ -291,7 +291,7 @@ def _worst_case_error(n_in: float, n_out: float) -> float:
 
 
 def _dense_or_pairs(
-    values: Values, region: Region, *, top_k: int | None, threshold: float | None, block: int, out: Out
+    tiles: Tiles, region: Region, *, top_k: int | None, threshold: float | None, block: int, out: Out
 ) -> Dense | InfluencePairs:
     """Select pairs, or fill the dense matrix."""
     most = as_positive_int(block, name="block")
@@ -302,7 +302,7 @@ def _dense_or_pairs(
             )
         least = None if threshold is None else as_number(threshold, name="threshold", least=-1.0, most=1.0)
         k = None if top_k is None else as_positive_int(top_k, name="top_k")
-        return select_pairs(values, region, block=most, top_k=k, threshold=least)
+        return select_pairs(tiles, region, block=most, top_k=k, threshold=least)
     shape = len(region.rows), len(region.columns)
     dense: Dense
     if out is None:
@@ -313,14 +313,14 @@ def _dense_or_pairs(
         dense = out
     else:
         dense = np.lib.format.open_memmap(fspath(out), mode="w+", dtype=np.float32, shape=shape)
-    height, width = values.tile_shape(shape[0], most)
+    height, width = tiles.tile_shape(shape[0], most)
 
     def fill(corner: tuple[int, int]) -> None:
         top, left = corner
         rows, columns = region.rows[top : top + height], region.columns[left : left + width]
-        dense[top : top + height, left : left + width] = values.tile(rows, columns)
+        dense[top : top + height, left : left + width] = tiles.tile(rows, columns)
 
     # Row after row, so that a file is written from its beginning to its end.
-    for _ in values.each(fill, product(range(0, shape[0], height), range(0, shape[1], width))):
+    for _ in tiles.each(fill, product(range(0, shape[0], height), range(0, shape[1], width))):
         pass
     return dense

@@ -36,13 +36,13 @@ def test_binary_frame_golden(name) -> None:
     means = subgroups.by_group(values, groups, n_groups=3)
     assert means == NEAR([frame["by_group"][g][name] for g in "ABC"], abs=1e-9)
     assert subgroups.worst_group(means) == NEAR(frame["group_min"][name], abs=1e-9)
-    for argument in ((means,), (values, groups, 3)):
-        overall = {} if len(argument) == 3 else {"overall": frame["overall"][name]}
-        assert subgroups.difference(*argument) == NEAR(frame["difference_between_groups"][name], abs=1e-9)
-        assert subgroups.ratio(*argument) == NEAR(frame["ratio_between_groups"][name], abs=1e-9)
-        found = subgroups.difference(*argument, method="to_overall", **overall)
+    for arguments in ({"values": means}, {"values": values, "groups": groups, "n_groups": 3}):
+        overall = {} if "groups" in arguments else {"overall": frame["overall"][name]}
+        assert subgroups.difference(**arguments) == NEAR(frame["difference_between_groups"][name], abs=1e-9)
+        assert subgroups.ratio(**arguments) == NEAR(frame["ratio_between_groups"][name], abs=1e-9)
+        found = subgroups.difference(**arguments, method="to_overall", **overall)
         assert found == NEAR(frame["difference_to_overall"][name], abs=1e-9)
-        found = subgroups.ratio(*argument, method="to_overall", **overall)
+        found = subgroups.ratio(**arguments, method="to_overall", **overall)
         assert found == NEAR(frame["ratio_to_overall"][name], abs=1e-9)
 
 

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_memaudit.functional import influence, memorization
-from lightning_memaudit.functional.influence import _tiles as values
+from lightning_memaudit.functional.influence import _tiles as tiles
 
 
 @pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["bits", "products"])
 def engine(request):
     """Everything is tested with either way to count."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(values, "popcount_pays", lambda n_models, n_pairs: request.param)
+        patch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs: request.param)
         yield
 
 
@@ -137,7 +137,7 @@ def test_many_tiles_on_two_threads_and_the_memory_they_take(tmp_path) -> None:
         tracemalloc.stop()
         torch.set_num_threads(before)
     # At block = 2100 a product is a single tile of the largest size.
-    assert peak < (2 * 10e6 if values.popcount_pays(1, 1) else 150e6)
+    assert peak < (2 * 10e6 if tiles.popcount_pays(1, 1) else 150e6)
     np.testing.assert_array_equal(out, exact.astype(np.float32))
     order = np.argsort(-exact, axis=0, kind="stable")[:5]
     for j in range(0, 1100, 50):
