@@ -7,7 +7,8 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError, StoreError
+from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError, StoreError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, Arm
 from lightning_memaudit.outcomes.example_files import examples_path, read_examples, write_examples
 from lightning_memaudit.outcomes.manifest import Manifest
@@ -262,7 +263,9 @@ class OutcomeStore:
         """
         unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
-            raise ArgumentError(f"fields={list(fields)!r}: {unknown[0]!r} is none of {', '.join(FIELDS)}")
+            raise argument_error(
+                "fields", list(fields), f"names out of {', '.join(FIELDS)} are needed, and {unknown[0]!r} is none"
+            )
         ids = ids_on_disk(self.storage, arm) if model_ids is None else list(model_ids)
         if not ids:
             raise MissingDataError(
