@@ -22,7 +22,8 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from lightning_memaudit import OutcomeRecorder, OutcomeStore, SubsetDataModule, SubsetPlan
+from lightning_memaudit import OutcomeStore, SubsetDataModule, SubsetPlan
+from lightning_memaudit.callbacks.recording import Recorder, Recording
 from lightning_memaudit.data.source import DataSource
 
 N_EXAMPLES, N_FEATURES, N_CLASSES, BATCH = 1797, 64, 10, 64
@@ -98,7 +99,7 @@ def with_plugin(
 ) -> float:
     started = time.process_time()
     seed_everything(plan.model_seed(model_id), verbose=False)
-    recorder = OutcomeRecorder(store, examples=examples)
+    recorder = Recorder(Recording(store, examples=examples))
     trainer(epochs, [recorder]).fit(Net(width), datamodule=SubsetDataModule(source, plan, model_id))
     return time.process_time() - started
 

@@ -6,7 +6,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.callbacks.passive import InternalCallback
-from lightning_memaudit.exceptions import ArgumentError, MissingDataError
+from lightning_memaudit.exceptions import MissingDataError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.store import OutcomeStore
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class AuditLogger(InternalCallback):
         sections: Sequence[str] | None = None,
     ) -> None:
         if report is not None and not (store is None and sections is None):
-            raise ArgumentError("report: it is logged as it is, so leave store and sections out")
+            raise argument_error("report", report, "None is needed with store or sections; a report is logged as it is")
         self.store = store if isinstance(store, OutcomeStore | None) else OutcomeStore(store)
         self.report = report
         self.sections = sections

@@ -15,9 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_memaudit.callbacks.dp.account import Account
 from lightning_memaudit.callbacks.dp.attachment import Attachment
 from lightning_memaudit.callbacks.dp.refusals import check_module_hooks, check_optimizers, check_trainer
-from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.functional.accounting import Mechanism, epsilon_spent
-from lightning_memaudit.functional.checks import as_positive_int
+from lightning_memaudit.functional.checks import argument_error, as_positive_int
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -98,22 +98,23 @@ class DifferentialPrivacy(Callback):
         fix_modules: bool = False,
     ) -> None:
         if target_epsilon is None and noise_multiplier is None:
-            raise ArgumentError("target_epsilon and noise_multiplier are both None; pass a budget, such as 3.0")
+            raise argument_error("target_epsilon", None, "a budget is needed, such as 3.0, or a noise_multiplier")
         if grad_sample_mode not in ("hooks", "functorch", "ghost"):
-            raise ArgumentError(f"grad_sample_mode={grad_sample_mode!r}: pass 'hooks', 'functorch' or 'ghost'")
+            raise argument_error("grad_sample_mode", grad_sample_mode, "one of 'hooks', 'functorch', 'ghost' is needed")
         if loss_reduction not in ("mean", "sum"):
-            raise ArgumentError(f"loss_reduction={loss_reduction!r}: pass 'mean' or 'sum'")
+            raise argument_error("loss_reduction", loss_reduction, "one of 'mean', 'sum' is needed")
         self.target_epsilon = _positive(target_epsilon, "target_epsilon")
         if max_grad_norm is None:
-            raise ArgumentError("max_grad_norm=None: it must be a positive number")
+            raise argument_error("max_grad_norm", None, "a positive number is needed")
         if not (_is_number(target_delta) and 0 < target_delta < 1):
-            raise ArgumentError(
-                f"target_delta={target_delta!r}: a number above 0 and well below 1 over the number of examples is "
-                "needed, such as 1e-5"
+            raise argument_error(
+                "target_delta",
+                target_delta,
+                "a number above 0 and well below 1 over the number of examples is needed, such as 1e-5",
             )
         self.target_delta = float(target_delta)
         if noise_multiplier is not None and not (_is_number(noise_multiplier) and 0 <= noise_multiplier < math.inf):
-            raise ArgumentError(f"noise_multiplier={noise_multiplier!r}: it must be a number of at least 0")
+            raise argument_error("noise_multiplier", noise_multiplier, "a number of at least 0 is needed")
         self.noise_multiplier = None if noise_multiplier is None else float(noise_multiplier)
         self.max_grad_norm: float = _positive(max_grad_norm, "max_grad_norm")
         self.grad_sample_mode: GradSampleMode = grad_sample_mode
@@ -289,7 +290,7 @@ class DifferentialPrivacy(Callback):
 def _positive(value: Any, name: str, *, most: float = math.inf) -> Any:
     if value is not None and not (_is_number(value) and 0 < value <= most and value < math.inf):
         limit = f" up to {most:g}" if most < math.inf else ""
-        raise ArgumentError(f"{name}={value!r}: it must be a positive number{limit}")
+        raise argument_error(name, value, f"a positive number{limit} is needed")
     return None if value is None else float(value)
 
 

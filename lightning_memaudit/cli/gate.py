@@ -22,7 +22,7 @@ from lightning_memaudit.gates.policy.file import find_policy, has_policy, policy
 from lightning_memaudit.gates.policy.template import starter
 from lightning_memaudit.gates.reference.lock import CAN_LOCK, held
 from lightning_memaudit.gates.reference.looks import looks_after
-from lightning_memaudit.gates.reference.report import Baseline, baseline_of, write_baseline, write_looks
+from lightning_memaudit.gates.reference.report import ReferenceReport, reference_of, write_looks, write_reference
 from lightning_memaudit.outcomes.storage import Storage
 
 if TYPE_CHECKING:
@@ -79,24 +79,24 @@ def main(arguments: list[str]) -> int:
 
 def _judged(options: Namespace, policy: Policy, subject: Subject) -> GateResult:
     """Judge, and write what the options ask for into baseline files."""
-    baseline = None if options.baseline is None else baseline_of(options.baseline)
-    if options.update_baseline is not None and baseline is None:
-        baseline = Baseline(None, looks={})
-    result = evaluate_gate(subject, policy, baseline=baseline)
+    reference = None if options.baseline is None else reference_of(options.baseline)
+    if options.update_baseline is not None and reference is None:
+        reference = ReferenceReport(None, looks={})
+    result = evaluate_gate(subject, policy, baseline=reference)
     if options.update_baseline is not None and options.baseline is not None and result.exit_code in (1, 4):
         warn(
             f"--update-baseline: {options.update_baseline} was not written, since the gate did not pass; to take this "
             "report as the new baseline all the same, leave --baseline out"
         )
     elif options.update_baseline is not None:
-        write_baseline(subject, options.update_baseline, looks=looks_after(subject, baseline))
+        write_reference(subject, options.update_baseline, looks=looks_after(subject, reference))
         warn(f"a new baseline is in {options.update_baseline}; later gates compare with what this report says")
         if options.baseline is not None and os.path.realpath(options.baseline) == os.path.realpath(
             options.update_baseline
         ):
             return result  # this look is counted there, and others may have counted theirs since
     if options.record_look:
-        write_looks(options.baseline, looks_after(subject, baseline))
+        write_looks(options.baseline, looks_after(subject, reference))
     return result
 
 

@@ -18,7 +18,7 @@ from lightning_memaudit.data.loaders import (
 )
 from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.data.source import DataSource
-from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,11 +72,15 @@ class SubsetDataModule(LightningDataModule):
     ) -> None:
         # No super().__init__(): the attributes it sets (trainer, hparams, ...) are the wrapped module's.
         if not isinstance(plan, SubsetPlan):
-            raise ArgumentError(f"plan={plan!r}: a SubsetPlan is needed, SubsetPlan(n_examples, ...)")
+            raise argument_error("plan", plan, "a SubsetPlan is needed, SubsetPlan(n_examples, ...)")
         self._owns_source = not isinstance(datamodule, DataSource)
         if isinstance(datamodule, DataSource):
             if eval_dataset is not None or train_loader_factory is not None:
-                raise ArgumentError("eval_dataset and train_loader_factory belong to the DataSource; pass them to it")
+                raise argument_error(
+                    "eval_dataset" if eval_dataset is not None else "train_loader_factory",
+                    eval_dataset if eval_dataset is not None else train_loader_factory,
+                    "None is needed with a DataSource, which takes it itself",
+                )
             self.source = datamodule
         else:
             self.source = DataSource(
@@ -88,8 +92,10 @@ class SubsetDataModule(LightningDataModule):
         self._generators: list[tuple[torch.Generator, torch.Generator]] = []
         self._in_process = False
         if not len(self.indices):
-            raise ArgumentError(
-                f"model_id={model_id}: its subset is empty (design={plan.design!r}); leave this model out"
+            raise argument_error(
+                "model_id",
+                model_id,
+                f"a model with examples is needed, and its subset is empty (design={plan.design!r})",
             )
 
     def __getattribute__(self, name: str) -> Any:
@@ -156,9 +162,11 @@ class SubsetDataModule(LightningDataModule):
     def _checked(self, dataset: Dataset[Any]) -> Dataset[Any]:
         n_examples = check_map_style(dataset, what="the training data set")
         if n_examples != self.plan.n_examples:
-            raise ArgumentError(
-                f"plan: it is for {self.plan.n_examples} examples and the training data set has {n_examples}; "
-                f"make it with SubsetPlan({n_examples}, ...)"
+            raise argument_error(
+                "plan",
+                self.plan,
+                f"a plan for the {n_examples} examples of the training data set is needed, and it is for "
+                f"{self.plan.n_examples}: SubsetPlan({n_examples}, ...)",
             )
         return dataset
 

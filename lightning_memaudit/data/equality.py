@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-__all__ = ["same"]
+__all__ = ["equal"]
 
 
-def same(first: Any, second: Any, *, levels: int = 4) -> bool:
+def equal(first: Any, second: Any, *, levels: int = 4) -> bool:
     """Whether two samples, batches or attributes are equal, NaN where the other has NaN.
 
     Args:
@@ -21,10 +21,10 @@ def same(first: Any, second: Any, *, levels: int = 4) -> bool:
     """
     leaves, spec = pytree.tree_flatten(first)
     others, other_spec = pytree.tree_flatten(second)
-    return bool(spec == other_spec) and all(_same_leaf(a, b, levels) for a, b in zip(leaves, others, strict=True))
+    return bool(spec == other_spec) and all(_equal_leaf(a, b, levels) for a, b in zip(leaves, others, strict=True))
 
 
-def _same_leaf(a: Any, b: Any, levels: int) -> bool:
+def _equal_leaf(a: Any, b: Any, levels: int) -> bool:
     if a is b:
         return True
     if type(a) is not type(b):
@@ -35,7 +35,7 @@ def _same_leaf(a: Any, b: Any, levels: int) -> bool:
         return a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
     if hasattr(a, "tobytes"):  # numbers of numpy, images of Pillow
         return bool(a.tobytes() == b.tobytes())
-    equal = a == b
-    if equal is True or (isinstance(a, float) and a != a and b != b):
+    answer = a == b
+    if answer is True or (isinstance(a, float) and a != a and b != b):
         return True
-    return levels > 0 and bool(getattr(a, "__dict__", None)) and same(vars(a), vars(b), levels=levels - 1)
+    return levels > 0 and bool(getattr(a, "__dict__", None)) and equal(vars(a), vars(b), levels=levels - 1)

@@ -21,6 +21,7 @@ from lightning_memaudit.data.groups_values import (
     length_of,
 )
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 
 __all__ = [
     "LABEL",
@@ -100,9 +101,10 @@ def _of_training(value: Grouping, name: str, splits: Mapping[str, Columns]) -> d
         return {}
     n_examples = splits[TRAIN].n_examples
     if len(value.codes) != n_examples:
-        raise ArgumentError(
-            f"groups[{name!r}] has {len(value.codes)} entries, and split 'train' has {n_examples} examples: a Grouping "
-            "belongs to the training examples, in their order"
+        raise argument_error(
+            f"groups[{name!r}]",
+            value.codes,
+            f"{n_examples} codes are needed, one for each example of split 'train', in their order",
         )
     return {TRAIN: value}
 
@@ -110,9 +112,7 @@ def _of_training(value: Grouping, name: str, splits: Mapping[str, Columns]) -> d
 def _values(value: Any, name: str, split: str, columns: Columns, groups: Groups) -> Any:
     if isinstance(value, Mapping):
         if split not in value:
-            raise ArgumentError(
-                f"groups[{name!r}] has no values for split {split!r}; it has {', '.join(map(str, value))}"
-            )
+            raise argument_error(f"groups[{name!r}]", dict(value), f"values for split {split!r} are needed")
         return value[split]
     if not isinstance(value, str):
         return value

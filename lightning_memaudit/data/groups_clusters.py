@@ -11,7 +11,7 @@ import numpy as np
 
 from lightning_memaudit.data.groups_values import LABEL, Grouping
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
-from lightning_memaudit.functional.checks import as_array
+from lightning_memaudit.functional.checks import argument_error, as_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +66,11 @@ class Clusters:
             raise ArgumentError(f"groups[{name!r}]: clusters are those of split 'train', which is not there")
         for split, own in divided.items():
             if split in self.embeddings and len(self.embeddings[split]) != len(own.codes):
-                raise ArgumentError(
-                    f"groups[{name!r}]: there are {len(self.embeddings[split])} embeddings of split {split!r}, which "
-                    f"has {len(own.codes)} examples; compute them from the audit's own data module"
+                raise argument_error(
+                    f"embeddings[{split!r}]",
+                    self.embeddings[split],
+                    f"{len(own.codes)} rows are needed, one for each example of the split; compute them from the "
+                    "audit's own data module",
                 )
         train, known = divided[_TRAIN], self.embeddings[_TRAIN]
         centres: dict[int, FloatArray] = {}
@@ -154,28 +156,27 @@ def by_cluster(
         ('cat/0', 'cat/1', 'cat/2')
     """
     if not isinstance(embeddings, Mapping):
-        raise ArgumentError(
-            f"embeddings is a {type(embeddings).__name__}: a mapping is needed, {{'train': numbers [n, d], ...}}"
-        )
+        raise argument_error("embeddings", embeddings, "a mapping is needed, {'train': numbers [n, d], ...}")
     arrays = {str(split): as_array(values, name=f"embeddings[{split!r}]") for split, values in embeddings.items()}
     if _TRAIN not in arrays:
-        raise ArgumentError(f"embeddings: split 'train' is needed, and there is {', '.join(arrays) or 'none'}")
+        raise argument_error("embeddings", arrays, "split 'train' is needed")
     for split, values in arrays.items():
         if values.ndim != 2 or values.shape[1] != arrays[_TRAIN].shape[-1]:
-            raise ArgumentError(
-                f"embeddings[{split!r}] has shape {list(values.shape)}: one row an example is needed, as wide as in "
-                "split 'train'"
+            raise argument_error(
+                f"embeddings[{split!r}]", values, "one row an example is needed, as wide as in split 'train'"
             )
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise ArgumentError(
-                f"embeddings[{split!r}]: row {row} is not finite; embed with a module that has not diverged"
+            raise argument_error(
+                f"embeddings[{split!r}][{row}]",
+                values[row],
+                "finite numbers are needed; embed with a module that has not diverged",
             )
     if not isinstance(candidates, Iterable):
-        raise ArgumentError(f"candidates={candidates!r}: numbers of clusters are needed, such as (2, 3, 4)")
+        raise argument_error("candidates", candidates, "numbers of clusters are needed, such as (2, 3, 4)")
     tried = tuple(sorted({_whole(k, "candidates", 2) for k in candidates}))
     if isinstance(min_stability, bool) or not isinstance(min_stability, int | float) or not 0 < min_stability <= 1:
-        raise ArgumentError(f"min_stability={min_stability!r}: a number in (0, 1] is needed")
+        raise argument_error("min_stability", min_stability, "a number in (0, 1] is needed")
     return Clusters(
         arrays, within, tried, float(min_stability), _whole(n_repeats, "n_repeats", 1), _whole(seed, "seed", 0)
     )
@@ -236,5 +237,5 @@ def _whole(value: Any, name: str, least: int) -> int:
     except TypeError:
         number = least - 1
     if number < least or isinstance(value, bool):
-        raise ArgumentError(f"{name}={value!r}: whole numbers of at least {least} are needed")
+        raise argument_error(name, value, f"whole numbers of at least {least} are needed")
     return number

@@ -11,6 +11,7 @@ import numpy as np
 
 from lightning_memaudit.data.groups_values import LABEL, MISSING, Grouping
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.functional.memorization import MEMORIZATION_BINS, memorization_bins
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Frequency:
             return
         shares = _cuts((0.5, 0.8) if self.shares is None else self.shares, "shares", float, "numbers in (0, 1)")
         if not shares[1] < 1:
-            raise ArgumentError(f"shares={self.shares!r}: numbers in (0, 1) are needed, such as (0.5, 0.8)")
+            raise argument_error("shares", self.shares, "numbers in (0, 1) are needed, such as (0.5, 0.8)")
         object.__setattr__(self, "shares", shares)
 
     @property
@@ -213,5 +214,5 @@ def _cuts(cuts: Any, name: str, convert: Any, wanted: str) -> tuple[Any, Any]:
     except (TypeError, ValueError):
         low, high = 0, 0
     if not 0 < low < high:
-        raise ArgumentError(f"{name}={cuts!r}: two ascending {wanted} are needed, the cuts of tail, torso and head")
+        raise argument_error(name, cuts, f"two ascending {wanted} are needed, the cuts of tail, torso and head")
     return low, high

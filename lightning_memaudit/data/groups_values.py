@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Subset
 
-from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -173,17 +173,19 @@ def _items(values: Any, *, name: str, n_examples: int, split: str | None) -> lis
     if isinstance(values, torch.Tensor | np.ndarray):
         values = values.tolist()
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
-        raise ArgumentError(f"groups[{name!r}]: one value for each of the {n_examples} examples, not {values!r:.80}")
+        raise argument_error(f"groups[{name!r}]", values, f"one value for each of the {n_examples} examples is needed")
     items = list(values)
     where = "the data set" if split is None else f"split {split!r}"
     if len(items) != n_examples:
-        raise ArgumentError(
-            f"groups[{name!r}] has {len(items)} entries, and {where} has {n_examples} examples: give one value for "
-            f"each example, and every split its own: {{{split or 'train'!r}: [...], ...}}"
+        raise argument_error(
+            f"groups[{name!r}]",
+            values,
+            f"{n_examples} values are needed, one for each example of {where}, and there are {len(items)}; give "
+            f"every split its own: {{{split or 'train'!r}: [...], ...}}",
         )
     for row, item in enumerate(items):
         if isinstance(item, Mapping | list | tuple | set | frozenset) or getattr(item, "ndim", 0) != 0:
-            raise ArgumentError(f"groups[{name!r}]: row {row} has several values, {item!r:.80}; one each is needed")
+            raise argument_error(f"groups[{name!r}][{row}]", item, "one value is needed")
     return [_plain(item) for item in items]
 
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import Dataset
 
-__all__ = ["check_same_labels"]
+__all__ = ["check_label_order"]
 
 _COMPARED = 64  # rows whose labels are compared between the training data set and eval_dataset
 _LABEL_COLUMNS = ("targets", "labels", "target", "label", "y")
 
 
-def check_same_labels(trained: Dataset[Any], scored: Dataset[Any], target: Callable[[Any], torch.Tensor]) -> None:
+def check_label_order(trained: Dataset[Any], scored: Dataset[Any], target: Callable[[Any], torch.Tensor]) -> None:
     """Refuse an evaluation data set whose labels are not those of the training data set, row by row.
 
     Samples are read at up to 64 evenly spaced rows, and at rows where a column of labels that both data sets have

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error, element_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,7 +53,7 @@ class SubsetPlan:
         canaries: Row numbers or bool[n] (``"canaries"`` only). A unit with a listed row is a coin as a whole.
 
     Raises:
-        ArgumentError: An argument is out of range, or an arm would be empty with certainty.
+        ArgumentError: An argument is out of range, or no model would have an example in, or none out.
 
     Example:
         >>> plan = SubsetPlan(10, subset_fraction=0.7, seed=0)
@@ -81,7 +82,7 @@ class SubsetPlan:
                 raise ArgumentError(f"{name} is {given}, and design={self.design!r}: {name} go with design={design!r}")
         if self.design == "canaries":
             object.__setattr__(self, "subset_fraction", 0.5)
-        self._refuse_empty_arms()
+        self._refuse_empty_sides()
 
     def mask(self, model_id: int) -> npt.NDArray[np.bool_]:
         """bool[n]: which examples model ``model_id`` trains on.
@@ -164,7 +165,9 @@ class SubsetPlan:
             ArgumentError: The plan was written by a version that draws other masks.
         """
         if state.get("scheme") != _SCHEME:
-            raise ArgumentError(f"scheme={state.get('scheme')!r}: this version draws masks by scheme {_SCHEME} only")
+            raise argument_error(
+                "scheme", state.get("scheme"), f"scheme {_SCHEME} is needed, by which this version draws masks"
+            )
         return cls(
             state["n_examples"],
             subset_fraction=state["subset_fraction"],
@@ -192,7 +195,11 @@ class SubsetPlan:
         of_unit[self._unit_of_row] = self.strata
         if (of_unit[self._unit_of_row] != self.strata).any():
             unit = np.flatnonzero(of_unit[self._unit_of_row] != self.strata)[0]
-            raise ArgumentError(f"units: the unit of row {unit} has rows in several strata; give it one stratum")
+            raise argument_error(
+                "units",
+                self.units,
+                f"units within one stratum are needed, and the unit of row {unit} has rows in several",
+            )
         return of_unit
 
     def _words(self, key: int, count: int, stream: int) -> npt.NDArray[np.uint64]:
@@ -233,7 +240,7 @@ class SubsetPlan:
         chosen[coins] = (words[coins] >> np.uint64(63)).astype(bool)
         return chosen
 
-    def _refuse_empty_arms(self) -> None:
+    def _refuse_empty_sides(self) -> None:
         groups = {"n_examples": self.n_units} if self.design == "fixed_size" else {}
         if self.design == "paired" and self.n_units < 2:
             groups = {"n_examples": self.n_units}
@@ -245,10 +252,13 @@ class SubsetPlan:
             kept = round(self.subset_fraction * size)
             if 0 < kept < size:
                 continue
-            arm = "IN" if kept == 0 else "OUT"
-            raise ArgumentError(
-                f"subset_fraction={self.subset_fraction} keeps {kept} of {size} {what} ({name}), so that the {arm} arm "
-                "is empty with certainty; give more examples, another fraction, larger strata, or design='bernoulli'"
+            side = "in" if kept == 0 else "out"
+            raise argument_error(
+                "subset_fraction",
+                self.subset_fraction,
+                f"a fraction that leaves models in and out is needed, and it keeps {kept} of {size} {what} ({name}), so "
+                f"that no model has any {side}; give more examples, another fraction, larger strata, or "
+                "design='bernoulli'",
             )
 
 
@@ -259,28 +269,28 @@ def mask_checksum(mask: npt.NDArray[np.bool_]) -> str:
 
 def _check_integer(value: object, name: str, limit: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < limit:
-        raise ArgumentError(f"{name}={value!r}: an integer in [0, {limit}) is needed")
+        raise argument_error(name, value, f"an integer in [0, {limit}) is needed")
 
 
 def _check_scalars(plan: SubsetPlan) -> None:
     _check_integer(plan.n_examples, "n_examples", 2**40)
     if plan.n_examples < 2:
-        raise ArgumentError(f"n_examples={plan.n_examples}: at least 2 examples are needed")
+        raise argument_error("n_examples", plan.n_examples, "at least 2 examples are needed")
     _check_integer(plan.seed, "seed", 2**63)
     object.__setattr__(plan, "n_examples", int(plan.n_examples))
     object.__setattr__(plan, "seed", int(plan.seed))
     if plan.design not in get_args(Design):
-        raise ArgumentError(f"design={plan.design!r}: one of {', '.join(get_args(Design))}")
+        raise argument_error("design", plan.design, f"one of {', '.join(get_args(Design))} is needed")
     fraction = plan.subset_fraction
     if not isinstance(fraction, int | float | np.floating) or not 0 < fraction < 1:
-        raise ArgumentError(f"subset_fraction={fraction!r}: a number strictly between 0 and 1 is needed")
+        raise argument_error("subset_fraction", fraction, "a number strictly between 0 and 1 is needed")
     object.__setattr__(plan, "subset_fraction", float(fraction))
     if plan.design == "paired" and fraction != 0.5:
-        raise ArgumentError(
-            f"subset_fraction={fraction}: design='paired' splits in halves, so pass subset_fraction=0.5"
-        )
+        raise argument_error("subset_fraction", fraction, "0.5 is needed with design='paired', which splits in halves")
     if plan.design == "canaries" and fraction not in (0.5, _DEFAULT_FRACTION):
-        raise ArgumentError(f"subset_fraction={fraction}: canaries are fair coins, so leave it out or pass 0.5")
+        raise argument_error(
+            "subset_fraction", fraction, "None or 0.5 is needed with design='canaries', which are fair coins"
+        )
 
 
 def _int_column(value: npt.ArrayLike | None, name: str, n_examples: int) -> npt.NDArray[np.int64] | None:
@@ -288,7 +298,7 @@ def _int_column(value: npt.ArrayLike | None, name: str, n_examples: int) -> npt.
         return None
     array = np.asarray(value)
     if array.shape != (n_examples,) or array.dtype.kind not in "iu":
-        raise ArgumentError(f"{name} has shape {array.shape} and type {array.dtype}: int[{n_examples}] is needed")
+        raise argument_error(name, array, f"int64[{n_examples}] is needed")
     return array.astype(np.int64)
 
 
@@ -299,13 +309,10 @@ def _row_numbers(value: npt.ArrayLike | None, n_examples: int) -> npt.NDArray[np
     if array.dtype == bool and array.shape == (n_examples,):
         array = np.flatnonzero(array)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
-        raise ArgumentError(
-            f"canaries has shape {array.shape} and type {array.dtype}: a list of row numbers or bool[{n_examples}] is "
-            "needed, at least one row"
-        )
+        raise argument_error("canaries", array, f"row numbers or bool[{n_examples}] are needed, at least one row")
     if array.min() < 0 or array.max() >= n_examples:
-        raise ArgumentError(
-            f"canaries: row numbers must be in [0, {n_examples}), and {array.min()}..{array.max()} was given"
+        raise element_error(
+            "canaries", array, (array < 0) | (array >= n_examples), f"row numbers in [0, {n_examples}) are needed"
         )
     return np.unique(array).astype(np.int64)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from lightning_memaudit.data.equality import same
+from lightning_memaudit.data.equality import equal
 from lightning_memaudit.data.randomness import random_state, seeded
 from lightning_memaudit.exceptions import UnsupportedDataError
 
@@ -178,7 +178,7 @@ def materialise(loader: DataLoader[Any], *, seed: int, limit: float | None = Non
         samples = _fetch(loader, range(n_examples))
         again = np.unique(np.linspace(0, n_examples - 1, min(_READ_TWICE, n_examples)).astype(int)).tolist()
         repeated = _fetch(loader, again)
-        if random_state() != before or not same([samples[i] for i in again], repeated):
+        if random_state() != before or not equal([samples[i] for i in again], repeated):
             raise NotInMemoryError("reading the data set draws random numbers (augmentation), anew in every epoch")
         rows = _gathered(samples, collate, loader.batch_size or 1)
         if random_state() != before:
@@ -240,7 +240,9 @@ def _gathers(rows: TensorRows, samples: list[Any], collate: Callable[[list[Any]]
     order = np.random.default_rng(batch_size).permutation(len(samples))
     n_alone = _CHECKED_ALONE if len({_shapes(sample) for sample in samples}) == 1 else len(samples)
     parts = [order[:batch_size], order[-batch_size:], order[: max(1, batch_size // 2)], *order[:n_alone, None]]
-    return all(same(rows.batch(torch.from_numpy(part)), collate([samples[i] for i in part.tolist()])) for part in parts)
+    return all(
+        equal(rows.batch(torch.from_numpy(part)), collate([samples[i] for i in part.tolist()])) for part in parts
+    )
 
 
 def _shapes(sample: Any) -> tuple[Any, ...]:

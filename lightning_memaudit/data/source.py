@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_memaudit.data.label_order import check_same_labels
+from lightning_memaudit.data.label_order import check_label_order
 from lightning_memaudit.data.loaders import (
     check_map_style,
     check_plain,
@@ -18,7 +18,8 @@ from lightning_memaudit.data.loaders import (
     sequential_loader,
 )
 from lightning_memaudit.data.randomness import seeded
-from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from lightning_memaudit.exceptions import UnsupportedDataError
+from lightning_memaudit.functional.checks import argument_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -130,9 +131,11 @@ class DataSource:
         known = {name: loader for family in families for name, loader in self._family(family).items()}
         missing = [split for split in wanted if split not in known]
         if missing or not wanted:
-            raise ArgumentError(
-                f"splits={wanted!r}: the data module {type(self.datamodule).__name__} has no {', '.join(missing)!r}; "
-                f"there is {', '.join(self.scoring_loaders())}"
+            raise argument_error(
+                "splits",
+                wanted,
+                f"the data module {type(self.datamodule).__name__} has no {', '.join(missing)!r}; "
+                f"there is {', '.join(self.scoring_loaders())}",
             )
         return {split: known[split] for split in wanted}
 
@@ -154,9 +157,11 @@ class DataSource:
         n_scored = check_map_style(dataset, what="eval_dataset")
         n_trained = self.n_examples()
         if n_scored != n_trained:
-            raise ArgumentError(
-                f"eval_dataset has {n_scored} examples and the training data set has {n_trained}: they must be the "
-                "same examples in the same order"
+            raise argument_error(
+                "eval_dataset",
+                self._eval_dataset,
+                f"the {n_trained} examples of the training data set are needed, in the same order, and it has "
+                f"{n_scored}",
             )
         return sequential_loader(self._template(dataset), dataset)
 
@@ -172,7 +177,7 @@ class DataSource:
         if self._eval_dataset is None or self._order_checked:
             return
         with seeded(self.seed):
-            check_same_labels(self.train_dataset(), self._scored_train_dataset(), target)
+            check_label_order(self.train_dataset(), self._scored_train_dataset(), target)
         self._order_checked = True
 
     def _template(self, dataset: Dataset[Any]) -> DataLoader[Any]:
@@ -218,16 +223,20 @@ def check_datamodule(datamodule: object) -> None:
     if isinstance(datamodule, LightningDataModule):
         return
     if isinstance(datamodule, type):
-        raise ArgumentError(f"datamodule={datamodule.__name__} is a class; call it: {datamodule.__name__}(...)")
+        raise argument_error("datamodule", datamodule, f"an instance is needed: {datamodule.__name__}(...)")
     ancestors = {f"{base.__module__}.{base.__name__}" for base in type(datamodule).__mro__}
     if any(name.startswith("pytorch_lightning.") for name in ancestors):
-        raise ArgumentError(
-            f"{type(datamodule).__name__} comes from the package pytorch_lightning; import LightningDataModule from "
-            "lightning.pytorch instead (the two packages do not mix)"
+        raise argument_error(
+            "datamodule",
+            datamodule,
+            "a LightningDataModule of lightning.pytorch is needed, not of the package pytorch_lightning; the two "
+            "do not mix",
         )
-    raise ArgumentError(
-        f"datamodule={type(datamodule).__name__}: a lightning.pytorch.LightningDataModule is needed "
-        "(LightningDataModule.from_datasets(...) makes one of data sets)"
+    raise argument_error(
+        "datamodule",
+        datamodule,
+        "a lightning.pytorch.LightningDataModule is needed (LightningDataModule.from_datasets(...) makes one of "
+        "data sets)",
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_positive_int, as_probability
+from lightning_memaudit.functional.checks import argument_error, as_positive_int, as_probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -75,12 +75,12 @@ class Mechanism:
     steps: int | None
 
 
-def epsilon_spent(history: Iterable[NoisySteps | tuple[float, float, int]], delta: float) -> float:
+def epsilon_spent(history: Iterable[NoisySteps | tuple[float, float, int]], target_delta: float) -> float:
     """The ε that noisy steps on Poisson samples have spent, one example being added or removed.
 
     Args:
         history: The steps.
-        delta: δ.
+        target_delta: δ.
 
     Returns:
         An upper bound, at most 0.01 (or 1 %) above the exact figure where that is below about 50. Infinite when a step
@@ -95,12 +95,12 @@ def epsilon_spent(history: Iterable[NoisySteps | tuple[float, float, int]], delt
         >>> epsilon_spent([], 1e-5), epsilon_spent([NoisySteps(0.0, 0.05, 1)], 1e-5)
         (0.0, inf)
     """
-    return _spent(_checked(history), as_probability(delta, name="delta"))
+    return _spent(_checked(history), as_probability(target_delta, name="target_delta"))
 
 
 def noise_multiplier(
     target_epsilon: float,
-    delta: float,
+    target_delta: float,
     *,
     sample_rate: float,
     steps: int,
@@ -110,7 +110,7 @@ def noise_multiplier(
 
     Args:
         target_epsilon: The budget.
-        delta: Its δ.
+        target_delta: Its δ.
         sample_rate: Probability that an example enters the batch of a step.
         steps: Steps to come.
         history: Steps taken before, on the same data.
@@ -126,18 +126,18 @@ def noise_multiplier(
         1.63
     """
     target = _positive(target_epsilon, name="target_epsilon")
-    as_probability(delta, name="delta")
+    as_probability(target_delta, name="target_delta")
     before, more = _checked(history), _checked([(1.0, sample_rate, as_positive_int(steps, name="steps"))])[0]
     low, high = NOISE_RANGE
 
     def spent(noise: float) -> float:
-        return _spent((*before, more._replace(noise_multiplier=noise)), delta)
+        return _spent((*before, more._replace(noise_multiplier=noise)), target_delta)
 
     if spent(high) > target:
-        used = _spent(before, delta)
+        used = _spent(before, target_delta)
         raise ArgumentError(
             f"target_epsilon={target:g}: no noise_multiplier up to {high:g} keeps {steps} steps at "
-            f"sample_rate={more.sample_rate:.3g} within it at delta={delta:g}"
+            f"sample_rate={more.sample_rate:.3g} within it at target_delta={target_delta:g}"
             + (f", since {used:.3g} is spent already" if used else "")
             + "; raise target_epsilon, or take fewer steps or smaller batches"
         )
@@ -146,12 +146,12 @@ def noise_multiplier(
             f"target_epsilon={target:g}: {steps} steps spend only {spent(low):.3g} with hardly any noise "
             f"(noise_multiplier={low:g}); lower target_epsilon, or set noise_multiplier yourself"
         )
-    return _least_noise(target, float(delta), before, more)
+    return _least_noise(target, float(target_delta), before, more)
 
 
 def affordable_steps(
     target_epsilon: float,
-    delta: float,
+    target_delta: float,
     *,
     noise_multiplier: float,
     sample_rate: float,
@@ -162,7 +162,7 @@ def affordable_steps(
 
     Args:
         target_epsilon: The budget.
-        delta: Its δ.
+        target_delta: Its δ.
         noise_multiplier: Noise of the steps to come.
         sample_rate: Probability that an example enters the batch of a step.
         at_most: Where to stop counting.
@@ -179,12 +179,12 @@ def affordable_steps(
         67
     """
     target = _positive(target_epsilon, name="target_epsilon")
-    as_probability(delta, name="delta")
+    as_probability(target_delta, name="target_delta")
     at_most = as_positive_int(at_most, name="at_most", minimum=0)
     before, more = _checked(history), _checked([(noise_multiplier, sample_rate, 1)])[0]
 
     def fits(count: int) -> bool:
-        return _spent((*before, more._replace(steps=count)) if count else before, delta) <= target
+        return _spent((*before, more._replace(steps=count)) if count else before, target_delta) <= target
 
     if fits(at_most):
         return at_most
@@ -208,7 +208,6 @@ def root_logger_kept() -> Iterator[None]:
         logging.root.handlers[:] = handlers
 
 
-@lru_cache(maxsize=256)
 @lru_cache(maxsize=64)  # every model of an arm asks for the same
 def _least_noise(target: float, delta: float, before: tuple[NoisySteps, ...], more: NoisySteps) -> float:
     def excess(log_noise: float, spent: Callable[[tuple[NoisySteps, ...], float], float]) -> float:
@@ -292,9 +291,9 @@ def _checked(history: Iterable[NoisySteps | tuple[float, float, int]]) -> tuple[
     parts = [NoisySteps(*part) for part in history]
     for noise, rate, steps in parts:
         if not (math.isfinite(noise) and noise >= 0):
-            raise ArgumentError(f"noise_multiplier={noise!r}: it must be a number from 0 on, such as 1.0")
+            raise argument_error("noise_multiplier", noise, "a number of at least 0 is needed, such as 1.0")
         if not 0 < rate <= 1:
-            raise ArgumentError(f"sample_rate={rate!r}: it must lie in (0, 1]; pass batch size over examples")
+            raise argument_error("sample_rate", rate, "a number in (0, 1] is needed: batch size over examples")
         as_positive_int(steps, name="steps", minimum=0)
     return tuple(NoisySteps(float(noise), float(rate), int(steps)) for noise, rate, steps in parts if steps)
 
@@ -302,5 +301,5 @@ def _checked(history: Iterable[NoisySteps | tuple[float, float, int]]) -> tuple[
 def _positive(value: float, *, name: str) -> float:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not (math.isfinite(value) and value > 0):
-        raise ArgumentError(f"{name}={value!r}: it must be a positive number, such as 3.0")
+        raise argument_error(name, value, "a positive number is needed, such as 3.0")
     return float(value)

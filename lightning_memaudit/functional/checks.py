@@ -1,10 +1,10 @@
-"""Conversion of arguments to numpy arrays, with errors that name the argument at fault."""
+"""Conversion of arguments to numpy arrays, and errors of one grammar: ``argument=value: what is needed``."""
 
 from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from lightning_memaudit.exceptions import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 Array: TypeAlias = "ArrayLike | torch.Tensor"
@@ -19,6 +21,116 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 MOST_SAMPLES = 10**10
+_MOST_CHARACTERS = 80
+
+Choice = TypeVar("Choice")
+
+
+def shown(value: object) -> str:
+    """Text of a value for a message.
+
+    Args:
+        value: Any object.
+
+    Returns:
+        An array or tensor as its type and shape, a scalar as its number, the rest as its repr, shortened when long.
+
+    Example:
+        >>> shown(np.zeros((3, 2))), shown(np.float64(1.2)), shown("one"), len(shown("one" * 100))
+        ('float64[3, 2]', '1.2', "'one'", 80)
+    """
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(value, np.generic) or (shape == () and isinstance(value, np.ndarray)):
+        value = value.item()
+    elif isinstance(shape, tuple) and dtype is not None:
+        return f"{str(dtype).removeprefix('torch.')}[{', '.join(map(str, shape))}]"
+    text = repr(value)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 4]} ..."
+
+
+def argument_error(name: str, value: object, needed: str) -> ArgumentError:
+    """The error of an argument that cannot be used.
+
+    Args:
+        name: Name of the argument.
+        value: What was passed.
+        needed: What is needed instead.
+
+    Returns:
+        The error, to be raised.
+
+    Example:
+        >>> print(argument_error("subset_fraction", 1.2, "a number in (0, 1) is needed"))
+        subset_fraction=1.2: a number in (0, 1) is needed
+    """
+    return ArgumentError(f"{name}={shown(value)}: {needed}")
+
+
+def element_error(name: str, array: NDArray[Any], wrong: NDArray[np.bool_], needed: str) -> ArgumentError:
+    """The error of an array of which an element cannot be used; the message shows the first such element.
+
+    Args:
+        name: Name of the argument.
+        array: Its value, any shape.
+        wrong: Which elements are at fault, of the same shape; at least one.
+        needed: What is needed instead.
+
+    Returns:
+        The error, to be raised.
+
+    Example:
+        >>> print(element_error("counts", np.array([3, -1]), np.array([False, True]), "counts from 0 are needed"))
+        counts[1]=-1: counts from 0 are needed
+    """
+    if not array.ndim:
+        return argument_error(name, array, needed)
+    index = tuple(np.argwhere(wrong)[0].tolist())
+    return argument_error(f"{name}[{', '.join(map(str, index))}]", array[index], needed)
+
+
+def as_choice(value: Choice, *, name: str, options: Sequence[Choice]) -> Choice:
+    """Check that a value is one of several.
+
+    Args:
+        value: What the user passed.
+        name: Name of the argument, for the message.
+        options: What is possible.
+
+    Returns:
+        The value.
+
+    Raises:
+        ArgumentError: It is none of them.
+
+    Example:
+        >>> as_choice("bh", name="method", options=("holm", "bh"))
+        'bh'
+    """
+    if value not in options:
+        raise argument_error(name, value, f"one of {', '.join(map(repr, options))} is needed")
+    return value
+
+
+def as_threshold(value: float, *, name: str = "threshold") -> float:
+    """Check a threshold of memorization or influence.
+
+    Args:
+        value: τ.
+        name: Name of the argument, for the message.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        ArgumentError: It is not a number in (−1, 1).
+
+    Example:
+        >>> as_threshold(0.25)
+        0.25
+    """
+    if not _is_number(value) or not -1 < value < 1:
+        raise argument_error(name, value, "a number in (-1, 1) is needed, such as 0.25")
+    return float(value)
 
 
 def as_array(value: Array, *, name: str, ndim: int | None = None, dtype: DTypeLike | None = np.float64) -> NDArray[Any]:
@@ -51,9 +163,9 @@ def as_array(value: Array, *, name: str, ndim: int | None = None, dtype: DTypeLi
             raise TypeError(f"its elements are of type {array.dtype}")
         array = array if dtype is None else array.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be an array of numbers, but {error}; pass a numeric array.") from error
+        raise argument_error(name, value, f"an array of numbers is needed ({error})") from error
     if ndim is not None and array.ndim != ndim:
-        raise ArgumentError(f"{name} must have {ndim} dimension(s), got shape {array.shape}; reshape it.")
+        raise argument_error(name, array, f"an array of {ndim} dimension(s) is needed")
     return array
 
 
@@ -74,8 +186,8 @@ def as_probability(value: float, *, name: str) -> float:
         >>> as_probability(0.95, name="level")
         0.95
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not 0 < value < 1:
-        raise ArgumentError(f"{name} must lie strictly between 0 and 1, got {value!r}; pass for instance 0.95.")
+    if not _is_number(value) or not 0 < value < 1:
+        raise argument_error(name, value, "a number in (0, 1) is needed")
     return float(value)
 
 
@@ -98,7 +210,7 @@ def as_positive_int(value: int, *, name: str, minimum: int = 1) -> int:
         3
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise ArgumentError(f"{name} must be a whole number of at least {minimum}, got {value!r}; pass a larger int.")
+        raise argument_error(name, value, f"a whole number of at least {minimum} is needed")
     return int(value)
 
 
@@ -122,16 +234,12 @@ def as_correct(value: Array, *, name: str = "correct", min_models: int = 2) -> N
     """
     correct = as_array(value, name=name, ndim=2, dtype=None)
     if correct.shape[0] < min_models:
-        raise ArgumentError(
-            f"{name} must hold at least {min_models} models (rows), got shape {correct.shape}; train more models."
-        )
+        raise argument_error(name, correct, f"outcomes of at least {min_models} models (rows) are needed")
     if correct.dtype.kind != "b" and correct.size:
         low, high = np.fmin.reduce(correct, axis=None), np.fmax.reduce(correct, axis=None)
         if low < 0 or high > 1:
-            raise ArgumentError(
-                f"{name} must lie in [0, 1] (NaN for an example that has no score), got values from {low} to {high};"
-                " pass accuracies, not logits or losses."
-            )
+            needed = "accuracies in [0, 1] are needed, NaN for an example without a score, no logits or losses"
+            raise element_error(name, correct, (correct < 0) | (correct > 1), needed)
     return correct
 
 
@@ -157,24 +265,25 @@ def as_mask(value: Array, *, n_models: int, n_examples: int | None = None, name:
     mask = as_array(value, name=name, ndim=2, dtype=None)
     expected = (n_models, mask.shape[1] if n_examples is None else n_examples)
     if mask.shape != expected:
-        raise ArgumentError(
-            f"{name} must have shape {expected} as the outcomes do (models, examples), got {mask.shape};"
-            " pass one row for each model, in the same order."
-        )
+        raise argument_error(name, mask, f"shape {list(expected)} is needed: models and examples as in the outcomes")
     if mask.dtype.kind == "b":
         return mask
-    if not ((mask == 0) | (mask == 1)).all():
-        raise ArgumentError(f"{name} must be boolean or 0/1, got other values (type {mask.dtype}); compare it first.")
+    wrong = ~((mask == 0) | (mask == 1))
+    if wrong.any():
+        raise element_error(name, mask, wrong, "truth values, or 0 and 1, are needed")
     return mask.astype(np.bool_)
 
 
-def as_outcomes(correct: Array, mask: Array, *, min_models: int = 2) -> tuple[NDArray[Any], BoolArray]:
+def as_outcomes(
+    correct: Array, mask: Array, *, min_models: int = 2, name: str = "correct"
+) -> tuple[NDArray[Any], BoolArray]:
     """Check outcomes of the training examples together with their mask.
 
     Args:
         correct: Outcomes [M, n] in [0, 1] or NaN.
         mask: Membership [M, n].
         min_models: Smallest M allowed.
+        name: Name of the outcomes, for the message.
 
     Returns:
         Both as arrays of one shape.
@@ -187,7 +296,7 @@ def as_outcomes(correct: Array, mask: Array, *, min_models: int = 2) -> tuple[ND
         >>> mask.dtype
         dtype('bool')
     """
-    outcomes = as_correct(correct, min_models=min_models)
+    outcomes = as_correct(correct, name=name, min_models=min_models)
     return outcomes, as_mask(mask, n_models=outcomes.shape[0], n_examples=outcomes.shape[1])
 
 
@@ -212,12 +321,13 @@ def as_indices(value: Array, *, name: str, size: int, upper: int | None = None) 
     """
     codes = as_array(value, name=name, ndim=1, dtype=None)
     if codes.shape[0] != size:
-        raise ArgumentError(f"{name} must have {size} entries, got shape {codes.shape}; pass one for each.")
-    whole = codes.astype(np.int64) if np.isfinite(codes).all() else None
-    if whole is None or not (whole == codes).all():
-        raise ArgumentError(f"{name} must hold whole numbers, got values of type {codes.dtype}; encode them as ints.")
+        raise argument_error(name, codes, f"{size} whole numbers are needed")
+    wrong = ~np.isfinite(codes) | (codes != np.floor(codes))
+    if wrong.any():
+        raise element_error(name, codes, wrong, "whole numbers are needed")
+    whole = codes.astype(np.int64)
     if upper is not None and size and (whole.min() < 0 or whole.max() >= upper):
-        raise ArgumentError(f"{name} must lie in [0, {upper}), got {whole.min()} to {whole.max()}; recode them.")
+        raise element_error(name, whole, (whole < 0) | (whole >= upper), f"whole numbers in [0, {upper}) are needed")
     return whole
 
 
@@ -244,7 +354,7 @@ def as_blocks(blocks: Array | None, n_models: int) -> IntArray:
         np.int64
     )
     if codes.max(initial=-1) < 1:
-        raise ArgumentError(f"blocks must tell at least 2 blocks apart, got one for all {n_models} models; split them.")
+        raise argument_error("blocks", codes, f"at least 2 blocks are needed, and all {n_models} models are in one")
     return codes
 
 
@@ -283,10 +393,9 @@ def as_number(value: float, *, name: str, least: float = 0.0, most: float = math
         >>> as_number(1, name="gamma", most=1.0)
         1.0
     """
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.bool_)
-    if not number or not least <= value <= most:
-        limits = f"at least {least:g}" if math.isinf(most) else f"in [{least:g}, {most:g}]"
-        raise ArgumentError(f"{name} must be a number {limits}, got {value!r}; correct it.")
+    if not _is_number(value) or not least <= value <= most:
+        limits = f"of at least {least:g}" if math.isinf(most) else f"in [{least:g}, {most:g}]"
+        raise argument_error(name, value, f"a number {limits} is needed")
     return float(value)
 
 
@@ -309,7 +418,7 @@ def as_samples(n_samples: int, *, minimum: int = 1) -> int:
     """
     samples = as_positive_int(n_samples, name="n_samples", minimum=minimum)
     if samples > MOST_SAMPLES:
-        raise ArgumentError(f"n_samples must be at most 1e10, got {n_samples!r}; beyond it the sums lose their digits.")
+        raise argument_error("n_samples", n_samples, "at most 1e10 is needed, beyond which the sums lose their digits")
     return samples
 
 
@@ -333,11 +442,33 @@ def as_ell(ell: Array, *, n_samples: int) -> IntArray:
     counts = as_array(ell, name="ell", dtype=None)
     wrong = ~((counts >= 0) & (counts <= n_samples) & (counts == np.floor(counts)))
     if wrong.any():
-        raise ArgumentError(
-            f"ell must hold whole numbers in [0, n_samples = {n_samples}], got {counts[wrong][0]}; no point can be"
-            " seen another number of times."
-        )
+        raise element_error("ell", counts, wrong, f"whole numbers in [0, n_samples={n_samples}] are needed")
     return counts.astype(np.int64)
+
+
+def as_counts(counts: Array) -> IntArray:
+    """Check how often each of several points was seen.
+
+    Args:
+        counts: Whole numbers of at least 0 [P], not all 0.
+
+    Returns:
+        The counts as int64.
+
+    Raises:
+        ArgumentError: There is none, one is negative, missing or no whole number, or all are 0.
+
+    Example:
+        >>> as_counts([2, 0, 1])
+        array([2, 0, 1])
+    """
+    values = as_array(counts, name="counts", ndim=1, dtype=None)
+    wrong = ~((values >= 0) & np.isfinite(values) & (values == np.floor(values)))
+    if wrong.any():
+        raise element_error("counts", values, wrong, "whole numbers of at least 0 are needed")
+    if not values.any():
+        raise argument_error("counts", values, "at least one number above 0 is needed")
+    return values.astype(np.int64)
 
 
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
@@ -358,3 +489,7 @@ def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     quotient: FloatArray = np.full(shape, np.nan)
     np.divide(numerator, denominator, out=quotient, where=np.asarray(denominator > 0))
     return quotient
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

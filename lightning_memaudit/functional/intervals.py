@@ -7,8 +7,17 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, BoolArray, FloatArray, as_array, as_probability
+from lightning_memaudit.functional.checks import (
+    Array,
+    BoolArray,
+    FloatArray,
+    argument_error,
+    as_array,
+    as_choice,
+    as_probability,
+    element_error,
+    shown,
+)
 
 Interval = tuple[FloatArray, FloatArray]
 
@@ -20,18 +29,19 @@ def _broadcast(**values: Array) -> list[FloatArray]:
         return list(np.broadcast_arrays(*arrays))
     except ValueError as error:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(values, arrays, strict=True))
-        raise ArgumentError(f"The shapes do not broadcast: {shapes}; pass arrays of one shape.") from error
+        raise argument_error(
+            next(iter(values)), arrays[0], f"shapes that broadcast are needed; there are {shapes}"
+        ) from error
 
 
 def _check_counts(k: FloatArray, n: FloatArray, *, k_name: str, n_name: str) -> None:
     """Refuse negative or infinite totals and successes outside [0, n]."""
-    if (n < 0).any() or np.isinf(n).any():
-        raise ArgumentError(
-            f"{n_name} must be a finite count of at least 0, got {n[(n < 0) | np.isinf(n)][0]}; fix it."
-        )
+    wrong = (n < 0) | np.isinf(n)
+    if wrong.any():
+        raise element_error(n_name, n, wrong, "a finite count of at least 0 is needed")
     wrong = (k < 0) | (k > n)
     if wrong.any():
-        raise ArgumentError(f"{k_name} must lie in [0, {n_name}], got {k[wrong][0]} of {n[wrong][0]}; fix the counts.")
+        raise element_error(k_name, k, wrong, f"a number in [0, {n_name}] is needed, and {n_name}={shown(n[wrong][0])}")
 
 
 def _positive(n: FloatArray) -> FloatArray:
@@ -109,9 +119,9 @@ def clopper_pearson(k: Array, n: Array, *, level: float = 0.95) -> Interval:
 
 
 def wald_difference(k1: Array, n1: Array, k2: Array, n2: Array, *, level: float = 0.95) -> Interval:
-    """Wald interval of p1 − p2, for comparison only: its width is zero where both arms are unanimous.
+    """Wald interval of p1 − p2, for comparison only: its width is zero where both samples are unanimous.
 
-    At p1 = .99, p2 = .02 with 25 models in each arm a nominal 95 % interval covers .53.
+    At p1 = .99, p2 = .02 with 25 models in each sample a nominal 95 % interval covers .53.
 
     Args:
         k1: Successes of the first sample, any shape.
@@ -171,8 +181,7 @@ def agresti_caffo(
         >>> print(f"{low:.4f} {high:.4f}")
         0.1293 0.4476
     """
-    if pseudo_counts not in ("one", "level"):
-        raise ArgumentError(f"pseudo_counts must be 'one' or 'level', got {pseudo_counts!r}; pass one of them.")
+    as_choice(pseudo_counts, name="pseudo_counts", options=("one", "level"))
     a1, t1, a2, t2 = _two_samples(k1, n1, k2, n2)
     z = _z(level)
     extra = 1.0 if pseudo_counts == "one" else max(1.0, z**2 / 4)
@@ -244,8 +253,7 @@ def paired_newcombe(
         >>> print(f"{low:.4f} {high:.4f}")
         -0.0009 0.1645
     """
-    if correction not in ("continuity", "none"):
-        raise ArgumentError(f"correction must be 'continuity' or 'none', got {correction!r}; pass one of them.")
+    as_choice(correction, name="correction", options=("continuity", "none"))
     both, first, second, neither = _broadcast(a=a, b=b, c=c, d=d)
     for name, count in (("a", both), ("b", first), ("c", second), ("d", neither)):
         _check_counts(np.zeros_like(count), count, k_name="0", n_name=name)
@@ -376,17 +384,17 @@ def welch_floor(
     m1, v1, t1, m2, v2, t2 = _broadcast(
         mean1=mean1, variance1=variance1, n1=n1, mean2=mean2, variance2=variance2, n2=n2
     )
-    arms = []
+    samples = []
     for name, m, v, t in (("1", m1, v1, t1), ("2", m2, v2, t2)):
         _check_counts(m, np.where(np.isnan(m), np.nan, 1.0), k_name=f"mean{name}", n_name="1")
         _check_counts(np.zeros_like(t), t, k_name="0", n_name=f"n{name}")
         if (v < 0).any():
-            raise ArgumentError(f"variance{name} must be at least 0, got {v[v < 0][0]}; pass mean squared deviations.")
+            raise element_error(f"variance{name}", v, v < 0, "mean squared deviations from 0 are needed")
         size = _positive(t) + 2
         mean = (t * m + 1) / size
         squares = t * (v + m**2) + 1
-        arms.append((mean, np.maximum(squares / size - mean**2, 0.0) / size, size))
-    (mean_a, var_a, size_a), (mean_b, var_b, size_b) = arms
+        samples.append((mean, np.maximum(squares / size - mean**2, 0.0) / size, size))
+    (mean_a, var_a, size_a), (mean_b, var_b, size_b) = samples
     df = (var_a + var_b) ** 2 / (var_a**2 / (size_a - 1) + var_b**2 / (size_b - 1))
     half = stats.t.ppf(0.5 + as_probability(level, name="level") / 2, df) * np.sqrt(var_a + var_b)
     return _clip(mean_a - mean_b - half, mean_a - mean_b + half, -1.0)

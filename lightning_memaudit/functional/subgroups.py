@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     FloatArray,
     IntArray,
+    argument_error,
     as_array,
+    as_choice,
     as_indices,
     as_positive_int,
     as_probability,
     divide,
+    element_error,
 )
 from lightning_memaudit.functional.intervals import wilson
 
@@ -97,18 +99,16 @@ def as_groups(groups: Array, *, size: int, n_groups: int | None = None, name: st
     """
     codes = as_indices(groups, name=name, size=size)
     if codes.size and codes.min() < 0:
-        raise ArgumentError(
-            f"{name} must hold codes of at least 0, got {codes.min()}; give missing values a code of their own."
-        )
+        raise element_error(name, codes, codes < 0, "codes from 0 are needed; give missing values a code of their own")
     if n_groups is None:
         return codes, int(codes.max(initial=-1)) + 1
     total = as_positive_int(n_groups, name=f"n_{name}")
     if codes.size and codes.max() >= total:
-        raise ArgumentError(f"{name} must lie in [0, {total}), got {codes.max()}; raise n_{name} or recode them.")
+        raise element_error(name, codes, codes >= total, f"codes below n_{name}={total} are needed")
     return codes, total
 
 
-def by_group(values: Array, groups: Array, n_groups: int) -> FloatArray:
+def by_group(values: Array, groups: Array, *, n_groups: int) -> FloatArray:
     """Mean of a value by group: accuracy from outcomes, loss from losses, selection rate from predictions.
 
     Args:
@@ -123,19 +123,19 @@ def by_group(values: Array, groups: Array, n_groups: int) -> FloatArray:
         ArgumentError: Shapes differ, or codes are out of range.
 
     Example:
-        >>> by_group([1, 0, 1], [0, 0, 2], 3)
+        >>> by_group([1, 0, 1], [0, 0, 2], n_groups=3)
         array([0.5, nan, 1. ])
     """
     array = as_array(values, name="values")
     if array.ndim not in (1, 2):
-        raise ArgumentError(f"values must have shape [n] or [models, n], got {array.shape}; reshape it.")
+        raise argument_error("values", array, "shape [examples] or [models, examples] is needed")
     codes, total = as_groups(groups, size=array.shape[-1], n_groups=n_groups)
     mean = array if array.ndim == 1 else array.mean(axis=0)
     sums = np.bincount(codes, weights=mean, minlength=total)
     return divide(np.asarray(sums, dtype=np.float64), np.bincount(codes, minlength=total).astype(np.float64))
 
 
-def worst_group(values: Array, groups: Array | None = None, n_groups: int | None = None) -> float:
+def worst_group(values: Array, groups: Array | None = None, *, n_groups: int | None = None) -> float:
     """Smallest value of any group that has one.
 
     Args:
@@ -153,14 +153,14 @@ def worst_group(values: Array, groups: Array | None = None, n_groups: int | None
         >>> worst_group([1, 0, 1, 1], [0, 0, 1, 1])
         0.5
     """
-    return _reduce(_means(values, groups, n_groups)[0], np.min, at_least=1)
+    return _reduce(_means(values, groups, n_groups=n_groups)[0], np.min, at_least=1)
 
 
 def difference(
     values: Array,
     groups: Array | None = None,
-    n_groups: int | None = None,
     *,
+    n_groups: int | None = None,
     method: Comparison = "between_groups",
     overall: float | None = None,
 ) -> float:
@@ -185,7 +185,7 @@ def difference(
         >>> difference([0.9, 0.7, float("nan")])
         0.2...
     """
-    means, whole = _means(values, groups, n_groups)
+    means, whole = _means(values, groups, n_groups=n_groups)
     if _is_between(method):
         return _reduce(means, np.ptp, at_least=2)
     center = _overall(whole, overall)
@@ -195,8 +195,8 @@ def difference(
 def ratio(
     values: Array,
     groups: Array | None = None,
-    n_groups: int | None = None,
     *,
+    n_groups: int | None = None,
     method: Comparison = "between_groups",
     overall: float | None = None,
 ) -> float:
@@ -219,9 +219,9 @@ def ratio(
         >>> ratio([0.8, 0.4])
         0.5
     """
-    means, whole = _means(values, groups, n_groups)
+    means, whole = _means(values, groups, n_groups=n_groups)
     if (means < 0).any():
-        raise ArgumentError(f"values must be at least 0 for a ratio, got {np.nanmin(means)}; use difference.")
+        raise element_error("values", means, means < 0, "means of at least 0 are needed for a ratio; use difference")
     if _is_between(method):
         top = _reduce(means, np.max, at_least=2)
         return _reduce(means, np.min, at_least=2) / top if top > 0 else float("nan")
@@ -229,7 +229,7 @@ def ratio(
     return _reduce(np.fmin(divide(means, center), divide(center, means)), np.min, at_least=1)
 
 
-def by_group_and_label(values: Array, groups: Array, labels: Array, n_groups: int, n_labels: int) -> GroupLabel:
+def by_group_and_label(values: Array, groups: Array, labels: Array, *, n_groups: int, n_labels: int) -> GroupLabel:
     """Mean of a value for each group and label: accuracy by group alone mostly shows which labels a group has.
 
     Args:
@@ -246,19 +246,19 @@ def by_group_and_label(values: Array, groups: Array, labels: Array, n_groups: in
         ArgumentError: As ``by_group``.
 
     Example:
-        >>> by_group_and_label([1, 0, 1], [0, 0, 1], [0, 1, 1], 2, 2).value
+        >>> by_group_and_label([1, 0, 1], [0, 0, 1], [0, 1, 1], n_groups=2, n_labels=2).value
         array([[ 1.,  0.],
                [nan,  1.]])
     """
-    codes = intersection(groups, labels, n_labels)
+    codes = intersection(groups, labels, n_labels=n_labels)
     as_groups(groups, size=len(codes), n_groups=n_groups)
     total = n_groups * n_labels
-    value = by_group(values, codes, total)
+    value = by_group(values, codes, n_groups=total)
     shape = (n_groups, n_labels)
     return GroupLabel(np.bincount(codes, minlength=total).reshape(shape), value.reshape(shape))
 
 
-def intersection(groups: Array, labels: Array, n_labels: int) -> IntArray:
+def intersection(groups: Array, labels: Array, *, n_labels: int) -> IntArray:
     """Codes of groups crossed with labels (or with other groups, Fairlearn's control features).
 
     Args:
@@ -273,7 +273,7 @@ def intersection(groups: Array, labels: Array, n_labels: int) -> IntArray:
         ArgumentError: Lengths differ, or a code is out of range.
 
     Example:
-        >>> intersection([0, 1], [2, 0], 3)
+        >>> intersection([0, 1], [2, 0], n_labels=3)
         array([2, 3])
     """
     column = as_array(groups, name="groups", ndim=1, dtype=None)
@@ -283,7 +283,7 @@ def intersection(groups: Array, labels: Array, n_labels: int) -> IntArray:
 
 
 def group_accuracy(
-    correct: Array, groups: Array, n_groups: int, *, level: float = 0.95, width: float = 0.2
+    correct: Array, groups: Array, *, n_groups: int, level: float = 0.95, width: float = 0.2
 ) -> GroupAccuracy:
     """Accuracy of one model by group with Wilson's interval, and the size at which the group would say something.
 
@@ -301,13 +301,14 @@ def group_accuracy(
         ArgumentError: Outcomes other than 0 and 1, or malformed groups or options.
 
     Example:
-        >>> found = group_accuracy([1] * 9 + [0], [0] * 10, 2)
+        >>> found = group_accuracy([1] * 9 + [0], [0] * 10, n_groups=2)
         >>> found.too_few, found.n_needed
         (array([ True,  True]), array([37, 93]))
     """
     outcomes = as_array(correct, name="correct", ndim=1)
-    if not np.isin(outcomes, (0.0, 1.0)).all():
-        raise ArgumentError("correct must hold 0 and 1 only, got other values; compare predictions with labels first.")
+    wrong = ~np.isin(outcomes, (0.0, 1.0))
+    if wrong.any():
+        raise element_error("correct", outcomes, wrong, "0 or 1 is needed")
     as_probability(width, name="width")
     codes, total = as_groups(groups, size=len(outcomes), n_groups=n_groups)
     n = np.bincount(codes, minlength=total)
@@ -330,31 +331,28 @@ def group_accuracy(
     )
 
 
-def _means(values: Array, groups: Array | None, n_groups: int | None) -> tuple[FloatArray, float | None]:
+def _means(values: Array, groups: Array | None, *, n_groups: int | None) -> tuple[FloatArray, float | None]:
     """Values by group, and that of the whole where it can be known."""
     array = as_array(values, name="values")
     if groups is None:
         if array.ndim != 1:
-            raise ArgumentError(f"values must have shape [groups], got {array.shape}; pass groups with examples.")
+            raise argument_error("values", array, "shape [groups] is needed, or groups with the values of examples")
         return np.asarray(array), None
     if np.isnan(array).any():
-        raise ArgumentError(
-            f"values must not hold NaN, got {np.isnan(array).sum()}; leave those examples out, or say so."
-        )
+        raise element_error("values", array, np.isnan(array), "numbers are needed; leave out examples without one")
     codes, total = as_groups(groups, size=array.shape[-1] if array.ndim else 0, n_groups=n_groups)
-    return by_group(array, codes, max(total, 1)), float(array.mean()) if array.size else float("nan")
+    return by_group(array, codes, n_groups=max(total, 1)), float(array.mean()) if array.size else float("nan")
 
 
 def _is_between(method: Comparison) -> bool:
-    if method not in ("between_groups", "to_overall"):
-        raise ArgumentError(f"method must be 'between_groups' or 'to_overall', got {method!r}; pass one of them.")
+    as_choice(method, name="method", options=get_args(Comparison))
     return method == "between_groups"
 
 
 def _overall(whole: float | None, overall: float | None) -> float:
     center = whole if overall is None else overall
     if center is None:
-        raise ArgumentError("overall must be given with method='to_overall' and one value a group, got None; pass it.")
+        raise argument_error("overall", None, "a number is needed with method='to_overall' and one value a group")
     return float(center)
 
 

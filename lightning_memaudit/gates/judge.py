@@ -46,7 +46,7 @@ class _Judged:
 
 
 def judge(
-    policy: Policy, subject: Subject, baseline: Subject | None, *, alpha: float, today: dt.date
+    policy: Policy, subject: Subject, reference: Subject | None, *, alpha: float, today: dt.date
 ) -> tuple[list[Row], int]:
     """Judge every rule on everything that it is about.
 
@@ -58,7 +58,7 @@ def judge(
     Args:
         policy: The rules.
         subject: What is judged.
-        baseline: What it is compared with.
+        reference: What it is compared with.
         alpha: Level of this look.
         today: The day on which waivers are judged.
 
@@ -67,7 +67,7 @@ def judge(
     """
     findings: list[_Judged | tuple[Rule, Problem]] = []
     for rule in policy.rules:
-        found = list(rule.kind.evidence(rule, subject, baseline)) or [Problem(None, None, _EMPTY)]
+        found = list(rule.kind.evidence(rule, subject, reference)) or [Problem(None, None, _EMPTY)]
         findings += [_measured(rule, part, alpha) if isinstance(part, Batch) else (rule, part) for part in found]
     batches = [part for part in findings if isinstance(part, _Judged)]
     sampled = [part for part in batches if not part.batch.evidence.is_exact]

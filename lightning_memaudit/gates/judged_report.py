@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError
+from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.report.schema import SCHEMA
 from lightning_memaudit.sections.entries import found, plain, unavailable
@@ -123,8 +124,8 @@ def subject_of(judged: Judged) -> Subject:
     if isinstance(judged, OutcomeStore):
         return _of_store(judged)
     if not isinstance(judged, str | os.PathLike):
-        raise ArgumentError(
-            f"report={judged!r:.80}: an AuditReport, an OutcomeStore, the content of a report.json or a path is needed"
+        raise argument_error(
+            "report", judged, "an AuditReport, an OutcomeStore, the content of a report.json or a path is needed"
         )
     store = OutcomeStore(path)
     if not store.exists:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["expired", "notices", "out_of_range"]
 
 
-def notices(policy: Policy, rows: Sequence[Row], subject: Subject, baseline: Subject | None) -> Iterator[str]:
+def notices(policy: Policy, rows: Sequence[Row], subject: Subject, reference: Subject | None) -> Iterator[str]:
     """Baselines that no rule uses, other versions of libraries, waivers that fit nothing or are no longer needed."""
-    if baseline is not None:
+    if reference is not None:
         if not any(rule.kind.compares for rule in policy.rules):
             yield "there is a baseline, and no rule compares with it: add one of kind 'regression'"
-        if differ := other_versions(subject, baseline):
+        if differ := other_versions(subject, reference):
             yield f"the baseline was made with other versions: {'; '.join(differ)}"
     yield from out_of_range(policy)
     used = {(row.rule.name, row.waiver) for row in rows if row.waiver is not None}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.loggers.csv import log_to_csv_logger
 from lightning_memaudit.loggers.mlflow import log_to_mlflow_run
 from lightning_memaudit.loggers.payload import payload_of
@@ -37,8 +37,8 @@ def log_report(report: AuditReport | Payload, logger: Logger) -> None:
         ``log_report(audit.run(), WandbLogger(project="cifar"))``
     """
     if not isinstance(logger, Logger):
-        raise ArgumentError(
-            f"logger={logger!r}: a logger of lightning.pytorch.loggers is needed, such as CSVLogger('logs')"
+        raise argument_error(
+            "logger", logger, "a logger of lightning.pytorch.loggers is needed, such as CSVLogger('logs')"
         )
     if getattr(rank_zero_only, "rank", 0) != 0:
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,28 +29,25 @@ def check_batch(preds: Tensor, target: Tensor, groups: Tensor, num_groups: int) 
     """
     for name, tensor in (("target", target), ("groups", groups)):
         if tensor.ndim != 1 or tensor.is_floating_point() or len(tensor) != len(target):
-            raise ArgumentError(
-                f"{name} must be a tensor of {len(target) if target.ndim else 'N'} integers, got shape"
-                f" {tuple(tensor.shape)} of {tensor.dtype}; pass one code an example."
+            raise argument_error(
+                name, tensor, f"{len(target) if target.ndim else 'N'} integers are needed, one an example"
             )
     if preds.ndim not in (1, 2) or len(preds) != len(target):
-        raise ArgumentError(
-            f"preds must have shape [{len(target)}] (labels) or [{len(target)}, classes] (logits or probabilities), got"
-            f" {tuple(preds.shape)}; flatten or align it."
+        raise argument_error(
+            "preds",
+            preds,
+            f"shape [{len(target)}] (labels) or [{len(target)}, classes] (logits or probabilities) is needed",
         )
     if preds.ndim == 1 and preds.is_floating_point():
-        raise ArgumentError(
-            f"preds must hold labels when it has one dimension, got {preds.dtype}; compare binary scores with a"
-            " threshold."
+        raise argument_error(
+            "preds", preds, "integer labels are needed in one dimension; compare binary scores with a threshold"
         )
     if preds.ndim == 2 and preds.shape[1] < 2:
-        raise ArgumentError(
-            f"preds must have at least 2 classes, got {tuple(preds.shape)}; compare binary scores with a threshold."
-        )
+        raise argument_error("preds", preds, "at least 2 classes are needed; compare binary scores with a threshold")
     low, high = (int(groups.min()), int(groups.max())) if len(groups) else (0, 0)
     if low < 0 or high >= num_groups:
-        raise ArgumentError(
-            f"groups must lie in [0, {num_groups}), got {low} to {high}; recode them or raise num_groups."
+        raise argument_error(
+            "groups", groups, f"codes in [0, {num_groups}) are needed, and they go from {low} to {high}"
         )
 
 

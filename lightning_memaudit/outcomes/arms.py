@@ -8,7 +8,8 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError
+from lightning_memaudit.exceptions import CorruptShardError, MismatchError
+from lightning_memaudit.functional.checks import argument_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,11 +91,11 @@ def check_arm_name(name: str) -> None:
         ArgumentError: Characters other than letters, digits and ``. _ + -``, or a reserved name.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ArgumentError(
-            f"treatments: name={name!r}: letters, digits and . _ + - are possible, 80 at most, a letter or digit first"
+        raise argument_error(
+            "treatments: name", name, "letters, digits and . _ + - are possible, 80 at most, a letter or digit first"
         )
     if name in (BASELINE, REBUILT, FULL.rstrip("/")):
-        raise ArgumentError(f"treatments: name={name!r} is taken; give the treatment another name=")
+        raise argument_error("treatments: name", name, "another name= is needed, since this one is taken")
 
 
 def _are_same(ours: Any, theirs: Any) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from lightning_memaudit.data.source import DataSource
 from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.fields import find_input
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _watched(pl_module: LightningModule, layer: str | None) -> Iterator[list[tor
         hooks = [module.register_forward_pre_hook(lambda _, given: _add(seen, given)) for module in linear]
     else:
         if layer not in modules:
-            raise ArgumentError(f"layer={layer!r}: the module has no such layer; there is {_listed(modules)}")
+            raise argument_error("layer", layer, f"the module has no such layer; there is {_listed(modules)}")
         hooks = [modules[layer].register_forward_hook(lambda _, __, output: _add(seen, output))]
     try:
         yield seen

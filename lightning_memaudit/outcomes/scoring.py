@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from lightning_memaudit.exceptions import ArgumentError, UnsupportedDataError
+from lightning_memaudit.exceptions import UnsupportedDataError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.fields import find_input, find_target
 
 if TYPE_CHECKING:
@@ -204,8 +205,10 @@ def find_score_function(score_fn: ScoreFunctionName | ScoreFunction) -> ScoreFun
         return named[score_fn]
     if callable(score_fn):
         return score_fn
-    raise ArgumentError(
-        f"score_fn={score_fn!r}: one of {', '.join(named)}, or a callable f(pl_module, batch) -> ExampleScores"
+    raise argument_error(
+        "score_fn",
+        score_fn,
+        f"one of {', '.join(named)}, or a callable f(pl_module, batch) -> ExampleScores, is needed",
     )
 
 

@@ -20,19 +20,19 @@ __all__ = ["arms_on_disk", "ids_on_disk", "read_shard", "shard_path", "write_sha
 _NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.npz")
 
 
-def shard_path(treatment: str, model_id: int) -> str:
+def shard_path(arm: str, model_id: int) -> str:
     """The file of a model of an arm.
 
     Example:
         >>> shard_path("baseline", 7)
         'outcomes/baseline/000007.npz'
     """
-    return f"outcomes/{treatment}/{model_id:06d}.npz"
+    return f"outcomes/{arm}/{model_id:06d}.npz"
 
 
-def ids_on_disk(storage: Storage, treatment: str) -> list[int]:
+def ids_on_disk(storage: Storage, arm: str) -> list[int]:
     """The models of an arm that have a shard, damaged or not, in order."""
-    names = storage.names(f"outcomes/{treatment}")
+    names = storage.names(f"outcomes/{arm}")
     return sorted(int(name.removesuffix(".npz")) for name in names if _NAME.fullmatch(name))
 
 
@@ -43,13 +43,13 @@ def arms_on_disk(storage: Storage) -> list[str]:
     return sorted((arm for arm in arms if ids_on_disk(storage, arm)), key=lambda arm: (arm != BASELINE, arm))
 
 
-def read_shard(storage: Storage, manifest: Manifest, treatment: str, model_id: int, fields: tuple[str, ...]) -> Shard:
+def read_shard(storage: Storage, manifest: Manifest, arm: str, model_id: int, fields: tuple[str, ...]) -> Shard:
     """The shard of a model, checked in full.
 
     Args:
         storage: The files of the store.
         manifest: What the store was made for.
-        treatment: The arm.
+        arm: The arm.
         model_id: Which model.
         fields: The fields to return; all are checked, the others come back empty.
 
@@ -58,20 +58,20 @@ def read_shard(storage: Storage, manifest: Manifest, treatment: str, model_id: i
         CorruptShardError: It is damaged, or of another model, subset or size than it should be.
         MismatchError: It was recorded under another plan, data set, model, optimisation or scoring.
     """
-    path = shard_path(treatment, model_id)
+    path = shard_path(arm, model_id)
     content = storage.read(path)
     if content is None:
         raise MissingDataError(
-            f"store={storage.url!r} has no model {model_id} of arm {treatment!r}; run the audit to train it"
+            f"store={storage.url!r} has no model {model_id} of arm {arm!r}; run the audit to train it"
         )
     shard = Shard.from_bytes(content, path=storage.path(path), fields=fields)
-    _check(shard, treatment, path=path, manifest=manifest, url=storage.url)
+    _check(shard, arm, path=path, manifest=manifest, url=storage.url)
     if shard.model_id != model_id:
         raise CorruptShardError(f"shard {path} holds model {shard.model_id}; run again to train model {model_id} anew")
     return shard
 
 
-def write_shard(storage: Storage, manifest: Manifest, treatment: str, shard: Shard) -> None:
+def write_shard(storage: Storage, manifest: Manifest, arm: str, shard: Shard) -> None:
     """Record one model, with the digests of the manifest where the shard has none of its own.
 
     Raises:
@@ -80,12 +80,12 @@ def write_shard(storage: Storage, manifest: Manifest, treatment: str, shard: Sha
         StoreError: The disk is full or may not be written to.
     """
     shard = replace(shard, digests=shard.digests or manifest.digests)
-    path = shard_path(treatment, shard.model_id)
-    _check(shard, treatment, path=path, manifest=manifest, url=storage.url)
+    path = shard_path(arm, shard.model_id)
+    _check(shard, arm, path=path, manifest=manifest, url=storage.url)
     storage.write(path, shard.to_bytes())
 
 
-def _check(shard: Shard, treatment: str, *, path: str, manifest: Manifest, url: str) -> None:
+def _check(shard: Shard, arm: str, *, path: str, manifest: Manifest, url: str) -> None:
     for aspect, ours in manifest.digests.items():
         theirs = shard.plan_digest if aspect == "plan" else shard.digests.get(aspect)
         if theirs != ours:
@@ -94,7 +94,7 @@ def _check(shard: Shard, treatment: str, *, path: str, manifest: Manifest, url: 
                 "manifest.json. Nothing was mixed. Use a new store (--store NEW), or move that file away to have its "
                 "model trained again"
             )
-    plan = manifest.plan.complete() if treatment.startswith(FULL) else manifest.plan
+    plan = manifest.plan.complete() if arm.startswith(FULL) else manifest.plan
     if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
         raise CorruptShardError(
             f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; run again to "

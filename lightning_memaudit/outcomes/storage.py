@@ -12,7 +12,8 @@ from typing import Any
 
 import fsspec
 
-from lightning_memaudit.exceptions import ArgumentError, StoreError
+from lightning_memaudit.exceptions import StoreError
+from lightning_memaudit.functional.checks import argument_error
 
 __all__ = ["PARTIAL_SUFFIX", "Storage"]
 
@@ -33,20 +34,18 @@ class Storage:
     def __init__(self, url: str | os.PathLike[str], *, name: str = "store") -> None:
         self._name = name
         if not isinstance(url, str | os.PathLike) or not str(url).strip():
-            raise ArgumentError(f"{name}={url!r}: a folder or an fsspec URL is needed, such as 'audits/cifar'")
+            raise argument_error(name, url, "a folder or an fsspec URL is needed, such as 'audits/cifar'")
         self.url = os.fspath(url)
         try:
             self._fs, root = fsspec.core.url_to_fs(self.url)
         except (ValueError, ImportError) as error:
-            raise ArgumentError(f"{name}={self.url!r}: {error}") from error
+            raise argument_error(name, self.url, f"{error}") from error
         self._root = str(root).rstrip("/")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple | list) else (self._fs.protocol,)
         self._is_local = "file" in protocols
         below = [Path(self._root), *Path(self._root).parents] if self._is_local else []
         if in_the_way := next((path for path in below if path.is_file()), None):
-            raise ArgumentError(
-                f"{name}={self.url!r}: {in_the_way} is a file where a folder is needed; take another path"
-            )
+            raise argument_error(name, self.url, f"{in_the_way} is a file where a folder is needed; take another path")
 
     def path(self, name: str) -> str:
         """The full path of a file or folder; of the root, when ``name`` is empty."""

@@ -7,7 +7,8 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError, StoreError
+from lightning_memaudit.exceptions import CorruptShardError, MismatchError, MissingDataError, StoreError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, Arm
 from lightning_memaudit.outcomes.example_files import examples_path, read_examples, write_examples
 from lightning_memaudit.outcomes.manifest import Manifest
@@ -161,65 +162,65 @@ class OutcomeStore:
         content = self.storage.read(path)
         return None if content is None else Arm.from_json(content, path=self.storage.path(path))
 
-    def write_weights(self, model_id: int, state: Mapping[str, Any], *, treatment: str = BASELINE) -> None:
+    def write_weights(self, model_id: int, state: Mapping[str, Any], *, arm: str = BASELINE) -> None:
         """Keep the trained weights of a model.
 
         Args:
             model_id: Which model.
             state: Its ``state_dict``.
-            treatment: Its arm.
+            arm: Its arm.
         """
-        write_weights(self.storage, treatment, model_id, state)
+        write_weights(self.storage, arm, model_id, state)
 
-    def weights(self, model_id: int, treatment: str = BASELINE) -> dict[str, Any] | None:
+    def weights(self, model_id: int, arm: str = BASELINE) -> dict[str, Any] | None:
         """The ``state_dict`` of a trained model, where it was kept.
 
         Raises:
             CorruptShardError: The file is damaged.
         """
-        return read_weights(self.storage, treatment, model_id)
+        return read_weights(self.storage, arm, model_id)
 
-    def has_weights(self, model_id: int, treatment: str = BASELINE) -> bool:
+    def has_weights(self, model_id: int, arm: str = BASELINE) -> bool:
         """Whether the weights of a model were kept."""
-        return self.storage.exists(weights_path(treatment, model_id))
+        return self.storage.exists(weights_path(arm, model_id))
 
-    def remove(self, model_id: int, treatment: str) -> None:
+    def remove(self, model_id: int, arm: str) -> None:
         """Remove the shard of a model, if there is one."""
-        if self.has(model_id, treatment):
-            self.storage.remove(shard_path(treatment, model_id))
+        if self.has(model_id, arm):
+            self.storage.remove(shard_path(arm, model_id))
 
-    def remove_weights(self, model_id: int, treatment: str = BASELINE) -> None:
+    def remove_weights(self, model_id: int, arm: str = BASELINE) -> None:
         """Forget the weights of a model."""
-        if self.has_weights(model_id, treatment):
-            self.storage.remove(weights_path(treatment, model_id))
+        if self.has_weights(model_id, arm):
+            self.storage.remove(weights_path(arm, model_id))
 
-    def write(self, shard: Shard, *, treatment: str = BASELINE) -> None:
+    def write(self, shard: Shard, *, arm: str = BASELINE) -> None:
         """Record one model.
 
         Raises:
             MismatchError: The shard was made for another plan, data set, model, optimisation or scoring.
             StoreError: The disk is full or may not be written to; what is stored is kept.
         """
-        write_shard(self.storage, self.manifest, treatment, shard)
+        write_shard(self.storage, self.manifest, arm, shard)
 
-    def has(self, model_id: int, treatment: str = BASELINE) -> bool:
+    def has(self, model_id: int, arm: str = BASELINE) -> bool:
         """Whether a model has a shard; it is not read, and may be damaged."""
-        return self.storage.exists(shard_path(treatment, model_id))
+        return self.storage.exists(shard_path(arm, model_id))
 
-    def model_ids(self, treatment: str = BASELINE) -> list[int]:
+    def model_ids(self, arm: str = BASELINE) -> list[int]:
         """The models with a valid shard; damaged shards are named in a warning and not counted.
 
         Raises:
             MismatchError: A shard was recorded under another plan, data set, model, optimisation or scoring.
         """
-        ids = ids_on_disk(self.storage, treatment)
+        ids = ids_on_disk(self.storage, arm)
         if not ids:
             return []
         manifest = self.manifest  # one that cannot be read is not the shards' fault
         valid: list[int] = []
         for model_id in ids:
             try:
-                read_shard(self.storage, manifest, treatment, model_id, ())
+                read_shard(self.storage, manifest, arm, model_id, ())
             except MismatchError:
                 raise
             except StoreError as error:
@@ -228,18 +229,18 @@ class OutcomeStore:
                 valid.append(model_id)
         return valid
 
-    def missing(self, model_ids: Iterable[int], treatment: str = BASELINE) -> list[int]:
+    def missing(self, model_ids: Iterable[int], arm: str = BASELINE) -> list[int]:
         """The models of ``model_ids`` that have no valid shard yet.
 
         Raises:
             MismatchError: A shard was recorded under another plan, data set, model, optimisation or scoring.
         """
-        stored = set(self.model_ids(treatment))
+        stored = set(self.model_ids(arm))
         return [model_id for model_id in model_ids if model_id not in stored]
 
     def load(
         self,
-        treatment: str = BASELINE,
+        arm: str = BASELINE,
         split: str = "train",
         *,
         model_ids: Sequence[int] | None = None,
@@ -248,7 +249,7 @@ class OutcomeStore:
         """All outcomes of one arm on one split.
 
         Args:
-            treatment: The arm.
+            arm: The arm.
             split: The split.
             model_ids: Which models; None takes every one on disk.
             fields: Which of ``correct, margin, loss, prediction, confidence`` to hold in memory; ``correct`` always
@@ -262,17 +263,19 @@ class OutcomeStore:
         """
         unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
-            raise ArgumentError(f"fields={list(fields)!r}: {unknown[0]!r} is none of {', '.join(FIELDS)}")
-        ids = ids_on_disk(self.storage, treatment) if model_ids is None else list(model_ids)
+            raise argument_error(
+                "fields", list(fields), f"names out of {', '.join(FIELDS)} are needed, and {unknown[0]!r} is none"
+            )
+        ids = ids_on_disk(self.storage, arm) if model_ids is None else list(model_ids)
         if not ids:
             raise MissingDataError(
-                f"store={self.url!r} has no model of arm {treatment!r}; it has {', '.join(self.treatments()) or 'none'}"
+                f"store={self.url!r} has no model of arm {arm!r}; it has {', '.join(self.treatments()) or 'none'}"
             )
         if split not in self.splits():
             raise MissingDataError(f"store={self.url!r} has no split {split!r}; it has {', '.join(self.splits())}")
         kept = ("correct", *fields)
-        shards = [read_shard(self.storage, self.manifest, treatment, model_id, kept) for model_id in ids]
-        plan = self.plan.complete() if treatment.startswith(FULL) else self.plan
+        shards = [read_shard(self.storage, self.manifest, arm, model_id, kept) for model_id in ids]
+        plan = self.plan.complete() if arm.startswith(FULL) else self.plan
         return stack(shards, split, plan=plan, labels=self.examples(split).labels)
 
     def verify(self) -> list[ShardProblem]:

@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 __all__ = ["read_weights", "weights_path", "write_weights"]
 
 
-def weights_path(treatment: str, model_id: int) -> str:
+def weights_path(arm: str, model_id: int) -> str:
     """The file of the weights of a model of an arm.
 
     Example:
         >>> weights_path("baseline", 7)
         'weights/baseline/000007.pt'
     """
-    return f"weights/{treatment}/{model_id:06d}.pt"
+    return f"weights/{arm}/{model_id:06d}.pt"
 
 
-def write_weights(storage: Storage, treatment: str, model_id: int, state: Mapping[str, Any]) -> None:
+def write_weights(storage: Storage, arm: str, model_id: int, state: Mapping[str, Any]) -> None:
     """Keep a ``state_dict``, its tensors on the CPU."""
     file = BytesIO()
     torch.save({name: _on_cpu(value) for name, value in state.items()}, file)
-    storage.write(weights_path(treatment, model_id), file.getvalue())
+    storage.write(weights_path(arm, model_id), file.getvalue())
 
 
-def read_weights(storage: Storage, treatment: str, model_id: int) -> dict[str, Any] | None:
+def read_weights(storage: Storage, arm: str, model_id: int) -> dict[str, Any] | None:
     """The ``state_dict`` of a trained model, or None where it was not kept.
 
     Raises:
         CorruptShardError: The file is damaged.
     """
-    path = weights_path(treatment, model_id)
+    path = weights_path(arm, model_id)
     content = storage.read(path)
     if content is None:
         return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, IntArray, as_array
+from lightning_memaudit.functional.checks import Array, IntArray, argument_error, as_array
 
 __all__ = ["check_n_classes", "int_vector"]
 
@@ -18,9 +17,9 @@ def int_vector(value: Array, name: str, *, limit: int, length: int | None = None
     """
     array = as_array(value, name=name, ndim=1, dtype=None)
     if array.dtype.kind not in "iu" or not len(array) or array.min() < 0 or array.max() >= limit:
-        raise ArgumentError(f"{name}: integers in [0, {limit}) are needed, at least one")
+        raise argument_error(name, array, f"integers in [0, {limit}) are needed, at least one")
     if length is not None and len(array) != length:
-        raise ArgumentError(f"{name} has length {len(array)}: {length} is needed")
+        raise argument_error(name, array, f"length {length} is needed")
     return array.astype(np.int64)
 
 
@@ -31,4 +30,4 @@ def check_n_classes(n_classes: object) -> None:
         ArgumentError: Not an integer of at least 2.
     """
     if isinstance(n_classes, bool) or not isinstance(n_classes, int | np.integer) or n_classes < 2:
-        raise ArgumentError(f"n_classes={n_classes!r}: an integer of at least 2 is needed")
+        raise argument_error("n_classes", n_classes, "an integer of at least 2 is needed")

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch.utils.data import TensorDataset
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import FloatArray, IntArray, as_array
+from lightning_memaudit.functional.checks import FloatArray, IntArray, argument_error, as_array
 from lightning_memaudit.testing.checks import check_n_classes, int_vector
 from lightning_memaudit.testing.datamodule import ToyDataModule
 from lightning_memaudit.testing.law import ExactDesign, SubsetLaw, zipf_weights
@@ -127,11 +127,11 @@ class LongTailedGaussians:
         frequencies = as_array(self.frequencies, name="frequencies", ndim=1).copy()
         n, size = len(inputs), len(frequencies)
         if n < 2 or len(np.unique(inputs, axis=0)) < n:
-            raise ArgumentError("inputs: at least 2 rows, and no two equal ones, are needed")
+            raise argument_error("inputs", inputs, "at least 2 rows, and no two equal ones, are needed")
         if test_inputs.shape != (size, inputs.shape[1]):
-            raise ArgumentError(f"test_inputs has shape {test_inputs.shape}: ({size}, {inputs.shape[1]}) is needed")
+            raise argument_error("test_inputs", test_inputs, f"shape [{size}, {inputs.shape[1]}] is needed")
         if not size or (np.diff(frequencies) > 0).any() or frequencies[-1] < 0 or abs(frequencies.sum() - 1) > 1e-6:
-            raise ArgumentError("frequencies: numbers of at least 0 that fall and sum to 1 are needed")
+            raise argument_error("frequencies", frequencies, "numbers of at least 0 that fall and sum to 1 are needed")
         columns = {
             "inputs": inputs,
             "test_inputs": test_inputs,
@@ -185,7 +185,7 @@ class LongTailedGaussians:
             ("n_features", n_features, 1),
         ):
             if value < least:
-                raise ArgumentError(f"{name}={value}: at least {least} is needed")
+                raise argument_error(name, value, f"at least {least} is needed")
         if not 0 <= label_noise <= 1 or not 0 <= separation < np.inf:
             raise ArgumentError(
                 f"label_noise={label_noise}, separation={separation}: a probability and a number of at least 0 are "

@@ -10,6 +10,7 @@ from scipy import special, stats
 
 from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import FloatArray
@@ -42,8 +43,8 @@ class SubsetLaw:
 
     def __post_init__(self) -> None:
         if self.design not in get_args(ExactDesign):
-            raise ArgumentError(
-                f"design={self.design!r}: exact answers exist for {' and '.join(get_args(ExactDesign))}"
+            raise argument_error(
+                "design", self.design, f"exact answers exist for {' and '.join(get_args(ExactDesign))}"
             )
         SubsetPlan(self.n_examples, subset_fraction=self.subset_fraction, design=self.design)  # its own checks
 

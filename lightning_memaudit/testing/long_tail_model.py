@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_number, as_positive_int, as_samples
+from lightning_memaudit.functional.checks import argument_error, as_number, as_positive_int, as_samples
 from lightning_memaudit.functional.long_tail import DirichletPrior, MarginalMode, Prior, marginal, tau
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class LongTailModel:
         as_samples(self.n_samples)
         as_number(self.label_noise, name="label_noise", most=1.0)
         if self.prior.n_points * as_positive_int(self.n_classes, name="n_classes", minimum=2) > _MOST_CELLS:
-            raise ArgumentError(f"prior: {self.prior.n_points} points are too many to simulate; take fewer.")
+            raise argument_error("prior", self.prior, f"at most {_MOST_CELLS} points times classes are needed")
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """Draw frequencies, labels and a sample."""

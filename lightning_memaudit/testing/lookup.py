@@ -12,6 +12,7 @@ from scipy import stats
 from torch.utils.data import TensorDataset
 
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.testing.checks import check_n_classes, int_vector
 from lightning_memaudit.testing.datamodule import ToyDataModule
 from lightning_memaudit.testing.law import ExactDesign, SubsetLaw, zipf_weights
@@ -118,18 +119,18 @@ class LookupProblem:
     def __post_init__(self) -> None:
         check_n_classes(self.n_classes)
         if not 0 <= self.noise <= 1:
-            raise ArgumentError(f"noise={self.noise!r}: a probability in [0, 1] is needed")
+            raise argument_error("noise", self.noise, "a probability in [0, 1] is needed")
         points = int_vector(self.points, "points", limit=_POINT_LIMIT)
         labels = int_vector(self.labels, "labels", limit=self.n_classes, length=len(points))
         if len(points) < 2:
-            raise ArgumentError("points: at least 2 training examples are needed")
+            raise argument_error("points", points, "at least 2 training examples are needed")
         if self.point_labels is None:
             truth = _count_table(points, labels, int(points.max()) + 1, self.n_classes).argmax(axis=1)
         else:
             truth = int_vector(self.point_labels, "point_labels", limit=self.n_classes)
         if points.max() >= len(truth):
-            raise ArgumentError(
-                f"point_labels has length {len(truth)}, and points go up to {points.max()}; give all a label"
+            raise argument_error(
+                "point_labels", truth, f"labels of all points are needed, which go up to {points.max()}"
             )
         for name, value in (("points", points), ("labels", labels), ("point_labels", truth)):
             object.__setattr__(self, name, value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from lightning_memaudit.callbacks.step_timer import StepTimer
+from lightning_memaudit.callbacks.passive import StepTimer
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.task import Population, first_model, probe, train_model
 

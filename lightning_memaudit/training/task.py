@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import seed_everything
 
-from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
-from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch, StoppedAfterFirstBatch
+from lightning_memaudit.callbacks.recording import (
+    Recorder,
+    Recording,
+    StopAfterFirstBatch,
+    StoppedAfterFirstBatch,
+)
 from lightning_memaudit.callbacks.trained_weights import TrainedWeights
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.randomness import preserved_randomness, seeded
@@ -203,7 +207,7 @@ def probe(population: Population, plan: SubsetPlan, store: OutcomeStore, *, note
     first = first_model(plan)
     recorder = _recorder(population, plan, first, store, notes=notes)
     with one_model(first):
-        trainer = fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder)], validate=True)
+        trainer = fit(population, plan, first, [recorder, StopAfterFirstBatch(recorder.recording)], validate=True)
     per_epoch = trainer.num_training_batches
     population.validate = _monitors_validation(trainer)
     population.length = Length(
@@ -296,12 +300,12 @@ def _recorder(
     *,
     notes: Sequence[str],
     data: InMemoryData | None = None,
-) -> OutcomeRecorder:
-    return OutcomeRecorder(
+) -> Recorder:
+    recording = Recording(
         store,
         score_fn=population.recipe.score_fn,
         splits=population.recipe.splits,
-        treatment=population.recipe.arm,
+        arm=population.recipe.arm,
         transform=population.recipe.treatment.transform,
         made_from=population.recipe.made_from,
         keep_weights=model_id in population.recipe.keep_weights,
@@ -311,6 +315,7 @@ def _recorder(
         executor=population.recipe.executor,
         notes=notes,
     )
+    return Recorder(recording)
 
 
 def fit(

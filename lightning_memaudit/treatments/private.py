@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
 from lightning_memaudit.callbacks.learning_rate import LearningRate
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.accounting import epsilon_spent, noise_multiplier
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.treatments.base import Treatment
 
 if TYPE_CHECKING:
@@ -60,12 +60,16 @@ class DPSGD(Treatment):
 
     def __post_init__(self) -> None:
         if (self.target_epsilon is None) == (self.noise_multiplier is None):
-            raise ArgumentError(
-                f"target_epsilon={self.target_epsilon!r}, noise_multiplier={self.noise_multiplier!r}: exactly one of "
-                "them says how private the models are"
+            raise argument_error(
+                "target_epsilon",
+                self.target_epsilon,
+                "either it or noise_multiplier is needed, to say how private the models are; "
+                f"noise_multiplier={self.noise_multiplier!r}",
             )
         if self.noise_multiplier == 0:
-            raise ArgumentError("noise_multiplier=0: DP-SGD without noise is treatments.ClipOnly")
+            raise argument_error(
+                "noise_multiplier", 0, "a number above 0 is needed; DP-SGD without noise is treatments.ClipOnly"
+            )
         _check_training(self.lr, self.max_epochs)
         self._callback(sample_rate=0.5, steps=1, expected_batch_size=1.0)  # says what is out of range
         if not self.name:
@@ -185,7 +189,7 @@ def _mechanism(regime: Regime, max_epochs: int | None) -> dict[str, Any]:
 
 def _learning_rate(lr: float | Sequence[float] | str | None) -> tuple[LearningRate, ...]:
     if isinstance(lr, str | Sequence):
-        raise ArgumentError(f"lr={lr!r}: an audit searches it before it trains; elsewhere pass one number")
+        raise argument_error("lr", lr, "an audit searches it before it trains; elsewhere pass one number")
     return () if lr is None else (LearningRate(lr),)
 
 
@@ -196,9 +200,11 @@ def _epochs(max_epochs: int | None) -> dict[str, Any]:
 def _check_training(lr: float | Sequence[float] | str | None, max_epochs: int | None) -> None:
     rates = lr if isinstance(lr, Sequence) and not isinstance(lr, str) else [lr]
     if not rates or not all(rate is None or isinstance(rate, str) or rate > 0 for rate in rates):
-        raise ArgumentError(
-            f"lr={lr!r}: a positive learning rate is needed, or several to try, or the name of a treatment that has "
-            "one, or None for the baseline's"
+        raise argument_error(
+            "lr",
+            lr,
+            "a positive learning rate is needed, or several to try, or the name of a treatment that has "
+            "one, or None for the baseline's",
         )
     if max_epochs is not None and max_epochs < 1:
-        raise ArgumentError(f"max_epochs={max_epochs!r}: a positive number is needed, or None for the baseline's")
+        raise argument_error("max_epochs", max_epochs, "a positive number is needed, or None for the baseline's")

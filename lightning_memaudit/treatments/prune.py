@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lightning_memaudit.callbacks.held_at_zero import HeldAtZero
-from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.exceptions import ConfigurationError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.treatments.base import Treatment
 from lightning_memaudit.treatments.detached import detached_copy
 
@@ -60,14 +61,16 @@ class Prune(Treatment):
 
     def __post_init__(self) -> None:
         if not isinstance(self.amount, float | np.floating) or not 0 < self.amount < 1:
-            raise ArgumentError(f"amount={self.amount!r}: a share of the weights in (0, 1) is needed, such as 0.9")
+            raise argument_error("amount", self.amount, "a share of the weights in (0, 1) is needed, such as 0.9")
         if self.scope not in ("global", "layer"):
-            raise ArgumentError(f"scope={self.scope!r}: 'global' or 'layer'")
+            raise argument_error("scope", self.scope, "one of 'global', 'layer' is needed")
         if self.structured and self.scope == "global":
-            raise ArgumentError("structured=True goes with scope='layer': norms of layers of different width differ")
+            raise argument_error(
+                "scope", self.scope, "'layer' is needed with structured=True: norms of layers of different width differ"
+            )
         epochs = self.finetune_epochs
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
-            raise ArgumentError(f"finetune_epochs={epochs!r}: a number of epochs is needed, 0 for none")
+            raise argument_error("finetune_epochs", epochs, "a number of epochs is needed, 0 for none")
         if not self.name:
             ending = "-structured" * self.structured + f"-finetune{epochs}" * bool(epochs)
             object.__setattr__(self, "name", f"prune-{self.amount:g}{ending}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
+from lightning_memaudit.exceptions import ConfigurationError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.treatments.base import Treatment
 from lightning_memaudit.treatments.detached import detached_copy
 
@@ -39,7 +40,7 @@ class Quantize(Treatment):
 
     def __post_init__(self) -> None:
         if self.bits != 8:
-            raise ArgumentError(f"bits={self.bits!r}: dynamic quantization is of 8 bits")
+            raise argument_error("bits", self.bits, "8 is needed: dynamic quantization has no other bits")
         if not self.name:
             object.__setattr__(self, "name", f"quantize-int{self.bits}")
 

@@ -118,4 +118,4 @@ def fare(cell: Cell, repeats: int, *, seed: int = 0, form: str = "auto", outcome
 def estimate(cell: Cell, repeats: int, rng: np.random.Generator, form: str = "auto") -> TwoWay:
     base, treated = draw(cell, repeats, rng)
     codes = np.repeat(np.arange(repeats), cell.n)
-    return two_way([base, treated], (1.0, -1.0), codes, repeats, paired=cell.paired, form=form)
+    return two_way([base, treated], (1.0, -1.0), codes, n_groups=repeats, paired=cell.paired, form=form)

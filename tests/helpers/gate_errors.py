@@ -169,4 +169,4 @@ def _found(scenario: Scenario, repeats: int, rng: np.random.Generator) -> OneSid
 def _drops(cell: Cell, n_draws: int, n_rows: int, rng: np.random.Generator) -> OneSided:
     base, treated = draw(replace(cell, n=cell.n * n_rows // n_draws), n_draws, rng)
     codes = np.repeat(np.arange(n_rows), cell.n)
-    return OneSided(two_way([base, treated], (1.0, -1.0), codes, n_rows, paired=cell.paired))
+    return OneSided(two_way([base, treated], (1.0, -1.0), codes, n_groups=n_rows, paired=cell.paired))

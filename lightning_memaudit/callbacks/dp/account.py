@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.accounting import NoisySteps, affordable_steps, epsilon_spent, noise_multiplier
+from lightning_memaudit.functional.checks import argument_error
 
 __all__ = ["Account"]
 
@@ -69,9 +70,11 @@ class Account:
                 history=self.history,
             )
             if not affordable:
-                raise ArgumentError(
-                    f"target_epsilon={target:g} does not allow one more step with noise_multiplier={noise:g} "
-                    f"(spent: {epsilon_spent(self.history, delta):.3g}); raise either, or leave noise_multiplier out"
+                raise argument_error(
+                    "target_epsilon",
+                    target,
+                    f"more is needed for one more step with noise_multiplier={noise:g} (spent: "
+                    f"{epsilon_spent(self.history, delta):.3g}); raise either, or leave noise_multiplier out",
                 )
             limit = self.steps_done + affordable
         self.settled = terms | {"noise": noise}

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import FloatArray, IntArray, as_positive_int, as_probability
+from lightning_memaudit.functional.checks import FloatArray, IntArray, argument_error, as_positive_int, as_probability
 from lightning_memaudit.functional.intervals import Interval, paired_newcombe, tango
 from lightning_memaudit.functional.uncertainty import example_means
 
@@ -17,33 +16,33 @@ if TYPE_CHECKING:
 _CHUNK = 4_000_000
 
 
-def vote_counts(base: FloatArray, treated: FloatArray, codes: IntArray, n_groups: int) -> FloatArray:
+def vote_counts(base: FloatArray, treated: FloatArray, groups: IntArray, *, n_groups: int) -> FloatArray:
     """Count pairs of majority votes by group: right in both, only in the base, only in the treated arm, in neither.
 
     Args:
         base: Share of base models right on each example, float64[n]; a tie counts as wrong.
         treated: The same for the treated arm.
-        codes: Group of each example, int64[n].
+        groups: Group of each example, int64[n].
         n_groups: G.
 
     Returns:
         float64[4, G].
 
     Example:
-        >>> vote_counts(np.array([1.0, 0.6]), np.array([0.5, 1.0]), np.array([0, 0]), 1).ravel()
+        >>> vote_counts(np.array([1.0, 0.6]), np.array([0.5, 1.0]), np.array([0, 0]), n_groups=1).ravel()
         array([1., 1., 0., 0.])
     """
     first, second = base > 0.5, treated > 0.5
     cells = (first & second, first & ~second, ~first & second, ~first & ~second)
-    return np.stack([np.bincount(codes, weights=cell, minlength=n_groups) for cell in cells])
+    return np.stack([np.bincount(groups, weights=cell, minlength=n_groups) for cell in cells])
 
 
 def vote_interval(
     base: FloatArray,
     treated: FloatArray,
-    codes: IntArray,
-    n_groups: int,
+    groups: IntArray,
     *,
+    n_groups: int,
     method: Literal["tango", "newcombe"],
     level: float,
 ) -> Interval:
@@ -52,7 +51,7 @@ def vote_interval(
     Args:
         base: Share of base models right on each example, float64[n].
         treated: The same for the treated arm.
-        codes: Group of each example.
+        groups: Group of each example.
         n_groups: G.
         method: ``"tango"``, or ``"newcombe"`` (method 10 with the corrected φ; Tango where no vote flips).
         level: Two-sided confidence level.
@@ -61,11 +60,12 @@ def vote_interval(
         ``(low, high)``, float64[G].
 
     Example:
-        >>> low, high = vote_interval(np.ones(50), np.ones(50), np.zeros(50, int), 1, method="newcombe", level=0.95)
+        >>> right, groups = np.ones(50), np.zeros(50, int)
+        >>> low, high = vote_interval(right, right, groups, n_groups=1, method="newcombe", level=0.95)
         >>> print(f"{low[0]:.4f} {high[0]:.4f}")
         -0.0713 0.0713
     """
-    a, b, c, d = vote_counts(base, treated, codes, n_groups)
+    a, b, c, d = vote_counts(base, treated, groups, n_groups=n_groups)
     score = tango(b, c, a + b + c + d, level=level)
     if method == "tango":
         return score
@@ -77,9 +77,9 @@ def vote_interval(
 def bootstrap_interval(
     base: NDArray[Any],
     treated: NDArray[Any],
-    codes: IntArray,
-    n_groups: int,
+    groups: IntArray,
     *,
+    n_groups: int,
     paired: bool,
     level: float,
     n_resamples: int,
@@ -93,7 +93,7 @@ def bootstrap_interval(
     Args:
         base: Outcomes [M0, n] without NaN.
         treated: Outcomes [M1, n] without NaN.
-        codes: Group of each example.
+        groups: Group of each example.
         n_groups: G.
         paired: Draw the same rows from both arms.
         level: Two-sided confidence level.
@@ -109,7 +109,7 @@ def bootstrap_interval(
     Example:
         >>> x = np.tile([1.0, 0.0], (4, 20))
         >>> low, high = bootstrap_interval(
-        ...     x, 1 - x, np.zeros(40, int), 1, paired=True, level=0.95, n_resamples=200, seed=0
+        ...     x, 1 - x, np.zeros(40, int), n_groups=1, paired=True, level=0.95, n_resamples=200, seed=0
         ... )
         >>> bool(low[0] < 0 < high[0])
         True
@@ -117,13 +117,13 @@ def bootstrap_interval(
     if np.isnan(example_means(base) + example_means(treated)).any() or any(
         table.dtype.kind == "f" and np.isnan(table).any() for table in (base, treated)
     ):
-        raise ArgumentError("interval='bootstrap' needs an outcome in every cell, got NaN; use interval='two-way'.")
+        raise argument_error("interval", "bootstrap", "an outcome in every cell is needed, or interval='two-way'")
     tail = (1 - as_probability(level, name="level")) / 2
     total = as_positive_int(n_resamples, name="n_resamples", minimum=100)
     rng = np.random.default_rng(seed)
     low, high = np.full(n_groups, np.nan), np.full(n_groups, np.nan)
     for group in range(n_groups):
-        columns = np.flatnonzero(codes == group)
+        columns = np.flatnonzero(groups == group)
         if not len(columns):
             continue
         first, second = base[:, columns].astype(np.float64), treated[:, columns].astype(np.float64)

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, FloatArray, IntArray, as_array, as_positive_int, divide
+from lightning_memaudit.functional.checks import (
+    Array,
+    FloatArray,
+    IntArray,
+    argument_error,
+    as_array,
+    as_positive_int,
+    divide,
+    element_error,
+)
 from lightning_memaudit.functional.intervals import wilson
 from lightning_memaudit.functional.subgroups import as_groups
 
@@ -40,7 +48,7 @@ class Calibration:
 
 
 def calibration_by_group(
-    confidence: Array, correct: Array, groups: Array, n_groups: int, *, n_bins: int = 15, level: float = 0.95
+    confidence: Array, correct: Array, groups: Array, *, n_groups: int, n_bins: int = 15, level: float = 0.95
 ) -> Calibration:
     """Calibration by group: signed gap, and expected calibration error (Guo et al. 2017, equation 3).
 
@@ -62,17 +70,16 @@ def calibration_by_group(
         ArgumentError: Values out of range (NaN too), lengths that differ, or malformed groups.
 
     Example:
-        >>> found = calibration_by_group([0.9, 0.9, 0.6], [1, 0, 1], [0, 0, 1], 2)
+        >>> found = calibration_by_group([0.9, 0.9, 0.6], [1, 0, 1], [0, 0, 1], n_groups=2)
         >>> found.gap, found.ece
         (array([ 0.4, -0.4]), array([0.4, 0.4]))
     """
     score, right = as_array(confidence, name="confidence", ndim=1), as_array(correct, name="correct", ndim=1)
-    if not ((score >= 0) & (score <= 1)).all():
-        raise ArgumentError("confidence must lie in [0, 1], got values outside it or NaN; pass probabilities.")
+    outside = ~((score >= 0) & (score <= 1))
+    if outside.any():
+        raise element_error("confidence", score, outside, "probabilities in [0, 1] are needed")
     if len(right) != len(score) or not np.isin(right, (0.0, 1.0)).all():
-        raise ArgumentError(
-            f"correct must hold {len(score)} values of 0 or 1, got shape {right.shape}; pass one for each confidence."
-        )
+        raise argument_error("correct", right, f"{len(score)} values of 0 or 1 are needed")
     codes, total = as_groups(groups, size=len(score), n_groups=n_groups)
     bins = as_positive_int(n_bins, name="n_bins")
     cell = codes * bins + np.minimum((score * bins).astype(np.int64), bins - 1)

@@ -78,7 +78,7 @@ def decompose_drop(
     arms, codes, missing = aligned(checked, names, groups, paired=paired, n_groups=n_groups)
     total = len(missing)
     weights = (1.0, -2.0, 1.0)
-    contrast = two_way(arms, weights, codes, total, paired=paired)
+    contrast = two_way(arms, weights, codes, n_groups=total, paired=paired)
     low, high = contrast.interval(level)
     both, clipping, noise = (
         replace(accuracy_drop(arms[i], arms[j], codes, paired=paired, level=level, n_groups=total), n_missing=missing)

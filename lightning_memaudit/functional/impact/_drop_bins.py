@@ -101,7 +101,7 @@ def drop_by_memorization(
     drop = accuracy_drop(first, second, codes[scored], paired=models.pairs is not None, level=level, n_groups=n_bins)
     return DropByMemorization(
         edges=cuts,
-        memorization=by_group(memorization[scored], codes[scored], n_bins),
+        memorization=by_group(memorization[scored], codes[scored], n_groups=n_bins),
         drop=drop,
         n_unscored=int((~scored).sum()),
         condition=condition,

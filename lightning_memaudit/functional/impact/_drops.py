@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
     FloatArray,
     IntArray,
+    argument_error,
     as_array,
+    as_choice,
     as_correct,
     as_probability,
+    element_error,
 )
 from lightning_memaudit.functional.impact._alternative_intervals import bootstrap_interval, vote_interval
 from lightning_memaudit.functional.subgroups import as_groups
@@ -149,8 +151,7 @@ def accuracy_drop(
         >>> print(f"{found.drop[0]} {found.low[0]:.4f} {found.high[0]:.4f} {found.method[0]}")
         0.0 -0.0713 0.0713 tango
     """
-    if interval not in get_args(IntervalMethod):
-        raise ArgumentError(f"interval must be one of {sorted(get_args(IntervalMethod))}, got {interval!r}.")
+    as_choice(interval, name="interval", options=get_args(IntervalMethod))
     first, second = (as_correct(x, name=name, min_models=1) for x, name in ((base, "base"), (treated, "treated")))
     form: Form = "normal" if interval == "normal" else "auto"
     found, arms, codes = _drop(first, second, groups, paired=paired, level=level, n_groups=n_groups, form=form)
@@ -167,11 +168,11 @@ def accuracy_drop(
     total = len(found.group)
     if interval == "bootstrap":
         low, high = bootstrap_interval(
-            *arms, codes, total, paired=paired, level=level, n_resamples=n_resamples, seed=seed
+            *arms, codes, n_groups=total, paired=paired, level=level, n_resamples=n_resamples, seed=seed
         )
     else:
         votes = [example_means(arm) for arm in arms]
-        low, high = vote_interval(votes[0], votes[1], codes, total, method=interval, level=level)
+        low, high = vote_interval(votes[0], votes[1], codes, n_groups=total, method=interval, level=level)
     return replace(
         found,
         low=low,
@@ -215,12 +216,11 @@ def value_drop(
     arms = []
     for x, name in ((base, "base"), (treated, "treated")):
         array = as_array(x, name=name, ndim=2)
-        if np.isinf(array).any():
-            raise ArgumentError(f"{name} must not hold infinite values, got {np.isinf(array).sum()}; clip them first.")
+        infinite = np.isinf(array)
+        if infinite.any():
+            raise element_error(name, array, infinite, "finite values are needed, or NaN where there is none")
         if len(array) < 2:
-            raise ArgumentError(
-                f"{name} must hold at least 2 models (rows), got shape {array.shape}; train more models."
-            )
+            raise argument_error(name, array, "values of at least 2 models (rows) are needed")
         arms.append(array)
     return _drop(arms[0], arms[1], groups, paired=paired, level=level, n_groups=n_groups, form="normal", bounded=False)[
         0
@@ -243,8 +243,8 @@ def _drop(
     arms, codes, missing = aligned((base, treated), ("base", "treated"), groups, paired=paired, n_groups=n_groups)
     total = len(missing)
     scale = 1.0 if bounded else float("inf")
-    singles = [summarise([arm], [1.0], codes, total, paired=False) for arm in arms]
-    seen, parts = summarise(arms, (1.0, -1.0), codes, total, paired=paired)
+    singles = [summarise([arm], [1.0], codes, n_groups=total, paired=False) for arm in arms]
+    seen, parts = summarise(arms, (1.0, -1.0), codes, n_groups=total, paired=paired)
     drop = assemble(seen, parts, scale=scale, form=form)
     first, second = (assemble(*single, scale=scale, form="normal") for single in singles)
     low, high = drop.interval(level)
@@ -310,18 +310,12 @@ def aligned(
     """
     for arm, name in zip(arms, names, strict=True):
         if arm.shape[1] != arms[0].shape[1]:
-            raise ArgumentError(
-                f"{name} must have {arms[0].shape[1]} examples (columns) as {names[0]} has, got shape {arm.shape};"
-                " score both arms on the same examples in the same order."
-            )
+            raise argument_error(name, arm, f"{arms[0].shape[1]} examples (columns) are needed, as in {names[0]}")
         if paired and len(arm) != len(arms[0]):
-            raise ArgumentError(
-                f"{name} must have {len(arms[0])} models as {names[0]} has, since paired=True, got shape {arm.shape};"
-                " keep the models that both arms have, in one order, or pass paired=False."
-            )
+            raise argument_error(name, arm, f"{len(arms[0])} models are needed with paired=True, as in {names[0]}")
     codes, total = as_groups(groups, size=arms[0].shape[1], n_groups=n_groups)
     if total == 0:
-        raise ArgumentError("groups must hold at least one example, got none; pass the groups of the scored examples.")
+        raise argument_error("groups", codes, "the groups of at least one example are needed")
     kept = list(arms)
     if paired and any(arm.dtype.kind == "f" for arm in arms):
         gone = np.any([np.isnan(arm.astype(np.float64)) for arm in arms], axis=0)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_correct
+from lightning_memaudit.functional.checks import argument_error, as_correct
 from lightning_memaudit.functional.subgroups import as_groups
 from lightning_memaudit.functional.uncertainty import Excess, TwoWay, against_rest, assemble, example_means, summarise
 
@@ -58,13 +57,13 @@ def error_rate(correct: Array, groups: Array, *, n_groups: int | None = None) ->
     outcomes = as_correct(correct, name="correct", min_models=1)
     codes, total = as_groups(groups, size=outcomes.shape[1], n_groups=n_groups)
     if total == 0:
-        raise ArgumentError("groups must hold at least one example, got none; pass the groups of the scored examples.")
+        raise argument_error("groups", codes, "the groups of at least one example are needed")
     wrong = ~outcomes if outcomes.dtype == np.bool_ else 1 - outcomes
     there = ~np.isnan(example_means(wrong))
     missing = np.bincount(codes[~there], minlength=total)
     if not there.all():
         wrong, codes = wrong[:, there], codes[there]
-    seen, parts = summarise([wrong], [1.0], codes, total, paired=False)
+    seen, parts = summarise([wrong], [1.0], codes, n_groups=total, paired=False)
     return ErrorRate(
         error=assemble(seen, parts, scale=1.0),
         gap=against_rest(seen, parts, scale=1.0),

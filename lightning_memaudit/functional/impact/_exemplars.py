@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.stats import contingency
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
     FloatArray,
     IntArray,
+    argument_error,
     as_array,
+    as_choice,
     as_positive_int,
     divide,
+    element_error,
 )
 from lightning_memaudit.functional.intervals import wilson
 from lightning_memaudit.functional.memorization import MEMORIZATION_BINS, memorization_bins
@@ -104,9 +106,8 @@ def exemplars(
         >>> found.exemplar, found.tied, found.n_if_other_rule
         (array([ True, False]), array([False,  True]), 2)
     """
-    if tie not in ("largest", "smallest"):
-        raise ArgumentError(f"tie must be 'largest' or 'smallest', got {tie!r}; pass one of them.")
-    votes = _votes(base_predictions, treated_predictions, n_labels)
+    as_choice(tie, name="tie", options=get_args(Tie))
+    votes = _votes(base_predictions, treated_predictions, n_labels=n_labels)
     modes = {rule: [_mode(vote, rule) for vote in votes] for rule in ("largest", "smallest")}
     other = modes["smallest" if tie == "largest" else "largest"]
     ranked = [np.sort(vote, axis=1) for vote in votes]
@@ -148,7 +149,8 @@ def taxicab_exemplars(
         array([2., 1.])
     """
     first, second = (
-        vote / vote.sum(axis=1, keepdims=True) for vote in _votes(base_predictions, treated_predictions, n_labels)
+        vote / vote.sum(axis=1, keepdims=True)
+        for vote in _votes(base_predictions, treated_predictions, n_labels=n_labels)
     )
     return np.asarray(np.abs(first - second).sum(axis=1))
 
@@ -178,10 +180,7 @@ def exemplar_odds(
     codes, cuts = memorization_bins(memorization, edges)
     flags = as_array(exemplar, name="exemplar", ndim=1)
     if len(flags) != len(codes) or not np.isin(flags, (0.0, 1.0)).all():
-        raise ArgumentError(
-            f"exemplar must hold {len(codes)} truth values, one for each memorization score, got shape {flags.shape};"
-            " pass Exemplars.exemplar."
-        )
+        raise argument_error("exemplar", flags, f"{len(codes)} truth values are needed, one for each score")
     bins, scored = len(cuts) - 1, codes >= 0
     n = np.bincount(codes[scored], minlength=bins)
     hits = np.bincount(codes[scored], weights=flags[scored], minlength=bins).astype(np.int64)
@@ -213,26 +212,23 @@ def _odds(share: FloatArray) -> FloatArray:
     return np.where(share < 1, divide(share, 1 - share), np.where(np.isnan(share), np.nan, np.inf))
 
 
-def _votes(base: Array, treated: Array, n_labels: int | None) -> list[IntArray]:
+def _votes(base: Array, treated: Array, *, n_labels: int | None) -> list[IntArray]:
     """Count the votes of each arm for each label, int64[n, L]."""
     arms = []
     for value, name in ((base, "base_predictions"), (treated, "treated_predictions")):
         array = as_array(value, name=name, ndim=2, dtype=None)
-        if not array.size or not np.isfinite(array).all() or (array < 0).any() or (array != np.floor(array)).any():
-            raise ArgumentError(
-                f"{name} must hold whole labels of at least 0 in shape [models, examples], got shape {array.shape} of"
-                f" type {array.dtype}; pass predicted labels, not logits."
-            )
+        if not array.size:
+            raise argument_error(name, array, "at least one model and one example are needed")
+        wrong = ~np.isfinite(array) | (array < 0) | (array != np.floor(array))
+        if wrong.any():
+            raise element_error(name, array, wrong, "predicted labels from 0 are needed, no logits")
         arms.append(array.astype(np.int64))
     if arms[0].shape[1] != arms[1].shape[1]:
-        raise ArgumentError(
-            f"treated_predictions must have {arms[0].shape[1]} examples (columns), got shape {arms[1].shape};"
-            " predict the same examples with both arms."
-        )
+        raise argument_error("treated_predictions", arms[1], f"{arms[0].shape[1]} examples (columns) are needed")
     top = max(int(arm.max()) for arm in arms) + 1
     labels = top if n_labels is None else as_positive_int(n_labels, name="n_labels")
     if top > labels:
-        raise ArgumentError(f"n_labels must be at least {top}, since label {top - 1} is predicted, got {labels}.")
+        raise argument_error("n_labels", labels, f"at least {top} is needed, since label {top - 1} is predicted")
     votes = []
     for arm in arms:
         count = np.zeros((arm.shape[1], labels), dtype=np.int64)

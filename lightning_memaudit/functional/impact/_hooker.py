@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, FloatArray, IntArray, as_correct, as_probability
+from lightning_memaudit.functional.checks import (
+    Array,
+    FloatArray,
+    IntArray,
+    argument_error,
+    as_choice,
+    as_correct,
+    as_probability,
+)
 from lightning_memaudit.functional.subgroups import as_groups, by_group
 from lightning_memaudit.functional.uncertainty import adjust_p_values
 
@@ -83,21 +90,17 @@ def hooker_test(
         >>> hooker_test(base, treated, [0, 0, 1, 1]).relative_drop
         array([-0.375,  0.375])
     """
-    if shift not in ("per_model", "population_mean"):
-        raise ArgumentError(f"shift must be 'per_model' or 'population_mean', got {shift!r}; pass one of them.")
+    as_choice(shift, name="shift", options=get_args(Shift))
     as_probability(level, name="level")
     arms = [as_correct(x, name=name) for x, name in ((base, "base"), (treated, "treated"))]
     if arms[0].shape[1] != arms[1].shape[1]:
-        raise ArgumentError(
-            f"treated must have {arms[0].shape[1]} examples (columns) as base has, got shape {arms[1].shape};"
-            " score both arms on the same examples."
-        )
+        raise argument_error("treated", arms[1], f"{arms[0].shape[1]} examples (columns) are needed, as in base")
     codes, total = as_groups(groups, size=arms[0].shape[1], n_groups=n_groups)
     if total == 0:
-        raise ArgumentError("groups must hold at least one example, got none; pass the classes of the examples.")
+        raise argument_error("groups", codes, "the groups of at least one example are needed")
     raw, means, errors, freedoms = [], [], [], []
     for arm in arms:
-        by_class = np.stack([by_group(row, codes, total) for row in arm])
+        by_class = np.stack([by_group(row, codes, n_groups=total) for row in arm])
         whole = arm.mean(axis=1, dtype=np.float64)
         beta = by_class - (whole[:, None] if shift == "per_model" else whole.mean())
         raw.append(by_class.mean(axis=0))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
     IntArray,
+    argument_error,
     as_blocks,
+    as_choice,
     as_correct,
     as_indices,
     as_mask,
@@ -99,35 +100,32 @@ def paired_arms(
         >>> arms.n_blocks, arms.few_judge
         (6, False)
     """
-    if condition not in ("out", "in"):
-        raise ArgumentError(f"condition must be 'out' or 'in', got {condition!r}; pass one of them.")
+    as_choice(condition, name="condition", options=get_args(Condition))
     if pairs is not None and treated_mask is not None:
-        raise ArgumentError("pairs and treated_mask must not both be given, since pairs says both; leave out one.")
+        raise argument_error("treated_mask", treated_mask, "None is needed with pairs, which say both")
     if pairs is None and treated_mask is None:
-        raise ArgumentError(
-            "pairs or treated_mask must be given, got neither: pass pairs where treated models share subset and seed"
-            " with base models, else treated_mask."
+        raise argument_error(
+            "pairs", pairs, "rows of base are needed where models share subset and seed, else treated_mask"
         )
-    outcomes, inside = as_outcomes(base, mask)
+    outcomes, inside = as_outcomes(base, mask, name="base")
     second = as_correct(treated, name="treated")
     if second.shape[1] != outcomes.shape[1]:
-        raise ArgumentError(
-            f"treated must have {outcomes.shape[1]} examples (columns) as base has, got shape {second.shape};"
-            " score both arms on the training examples."
-        )
+        raise argument_error("treated", second, f"{outcomes.shape[1]} examples (columns) are needed, as in base")
     rows: IntArray | None = None
     if pairs is not None:
         rows = as_indices(pairs, name="pairs", size=len(second), upper=len(outcomes))
         if len(np.unique(rows)) < len(rows):
-            raise ArgumentError("pairs must name each base model at most once, got one twice; drop the copy.")
+            raise argument_error("pairs", rows, "each row of base at most once is needed")
         members = inside[rows]
     elif treated_mask is not None:
         members = as_mask(treated_mask, n_models=len(second), n_examples=second.shape[1], name="treated_mask")
     models = PairedArms(outcomes, inside, second, members, rows, as_blocks(blocks, len(outcomes)), condition)
     counterparts = len(models.paired_blocks())
     if models.n_blocks < 6 or counterparts < 2 or (models.few_judge and models.n_blocks - counterparts < 4):
-        raise ArgumentError(
-            f"base must hold at least 6 models (or blocks), 2 of them with a treated one and 4 without (or 6 with), got"
-            f" {models.n_blocks} and {counterparts}; train more models."
+        raise argument_error(
+            "base",
+            outcomes,
+            f"at least 6 models (or blocks) are needed, 2 with a treated one and 4 without (or 6 with);"
+            f" there are {models.n_blocks} and {counterparts}",
         )
     return models

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_positive_int, as_probability, divide
+from lightning_memaudit.functional.checks import argument_error, as_positive_int, as_probability, divide
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import BoolArray, FloatArray
@@ -60,6 +60,8 @@ def decision_size(found: DropResult, *, margin: float = 0.0, power: float = 0.8)
         >>> size.decided, size.n_needed
         (array([False]), array([427.]))
     """
+    if not math.isfinite(margin):
+        raise argument_error("margin", margin, "a finite number is needed")
     size = size_law(found.two_way, (1 - found.level) / 2).needed(margin, power=power)
     n, smallest = found.n.astype(np.float64), float(min(found.n_models))
     decided = (found.low > margin) | (found.high < margin)
@@ -143,7 +145,7 @@ def size_law(found: TwoWay | OneSided, tail: float) -> SizeLaw:
     Example:
         >>> from lightning_memaudit.functional.uncertainty import two_way
         >>> arms = np.ones((5, 60)), np.tile(np.arange(60.0) > 1, (5, 1))
-        >>> size_law(two_way(arms, (1, -1), np.zeros(60, dtype=int), 1), 0.05).needed(0.1).n_needed
+        >>> size_law(two_way(arms, (1, -1), np.zeros(60, dtype=int), n_groups=1), 0.05).needed(0.1).n_needed
         array([121.])
     """
     errors = np.asarray(tail)
@@ -187,13 +189,11 @@ def group_size(
     """
     groups = as_positive_int(n_groups, name="n_groups")
     as_probability(discordance, name="discordance")
+    if not math.isfinite(drop) or abs(drop) > discordance:
+        raise argument_error("drop", drop, f"at most discordance={discordance!r} in size is needed")
     if not margin > drop:
-        raise ArgumentError(
-            f"margin must be above drop={drop!r}, got {margin!r}; a drop at the margin is never cleared."
-        )
-    if abs(drop) > discordance:
-        raise ArgumentError(
-            f"drop must not exceed discordance={discordance!r} in size, got {drop!r}; raise the latter."
+        raise argument_error(
+            "margin", margin, f"a number above drop={drop!r} is needed; a drop at the margin is never cleared"
         )
     z = stats.norm.ppf(as_probability(level, name="level"))
     z += stats.norm.isf((1 - as_probability(power, name="power")) / groups)

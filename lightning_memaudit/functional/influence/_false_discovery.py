@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
     FloatArray,
     IntArray,
+    argument_error,
     as_array,
     as_blocks,
+    as_choice,
     as_correct,
     as_indices,
     as_mask,
@@ -24,11 +25,11 @@ from lightning_memaudit.functional.checks import (
 )
 from lightning_memaudit.functional.influence._pairs import SLACK, Region, Stripe, select_pairs
 from lightning_memaudit.functional.influence._tiles import (
-    Values,
+    Tiles,
     binary_or_float,
-    given_out_values,
-    influence_values,
-    mutual_values,
+    given_out_tiles,
+    influence_tiles,
+    mutual_tiles,
 )
 
 if TYPE_CHECKING:
@@ -132,10 +133,7 @@ def false_discovery_rate(
         >>> found.observed, found.rate
         (array([5]), array([0.01]))
     """
-    if statistic not in ("influence", "given-out", "mutual"):
-        raise ArgumentError(
-            f"statistic must be 'influence', 'given-out' or 'mutual', got {statistic!r}; pass one of them."
-        )
+    as_choice(statistic, name="statistic", options=get_args(Statistic))
     if statistic == "influence":
         checked = as_correct(correct)
         inside = as_mask(mask, n_models=len(checked))
@@ -150,7 +148,7 @@ def false_discovery_rate(
         np.arange(0.05, 1.001, 0.05) if thresholds is None else np.sort(as_array(thresholds, name="thresholds", ndim=1))
     )
     if len(grid) == 0:
-        raise ArgumentError("thresholds must hold at least one value, got none; pass for instance [0.15, 0.25].")
+        raise argument_error("thresholds", grid, "at least one number is needed")
     n_permutations = as_positive_int(n_permutations, name="n_permutations")
     min_models, block = as_positive_int(min_models, name="min_models"), as_positive_int(block, name="block")
     rng = np.random.default_rng(seed)
@@ -163,10 +161,10 @@ def false_discovery_rate(
         chosen = np.unique(as_indices(listed, name="rows", size=len(listed), upper=n_train))
 
     region = Region(chosen, columns, row_labels, column_labels)
-    values = _values(statistic, outcomes, inside, min_models=min_models, n_pairs=region.size * (n_permutations + 1))
+    tiles = _tiles_of(statistic, outcomes, inside, min_models=min_models, n_pairs=region.size * (n_permutations + 1))
 
     def count(shown: BoolArray) -> IntArray:
-        return _count_over(values(shown), region, block, grid)
+        return _count_over(tiles(shown), region, block, grid)
 
     observed = count(inside)
     false = np.zeros(len(grid), dtype=np.int64)
@@ -207,7 +205,7 @@ def near_duplicates(
     *,
     labels: Array | None = None,
     level: float = 0.05,
-    minimum_influence: float = 0.5,
+    influence_threshold: float = 0.5,
     n_permutations: int = 20,
     max_columns: int | None = None,
     min_models: int = 5,
@@ -217,7 +215,7 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Find pairs of train examples either of which makes models right on the other while that one is out.
 
-    A pair is kept when the smaller of its two influences given out is at least ``minimum_influence`` and at least the
+    A pair is kept when the smaller of its two influences given out is at least ``influence_threshold`` and at least the
     threshold at which the estimated false discovery rate is ``level``.
 
     Args:
@@ -225,7 +223,7 @@ def near_duplicates(
         mask: Membership [M, n].
         labels: Classes [n]; when given, only pairs within a class.
         level: False discovery rate allowed.
-        minimum_influence: Smallest score kept whatever the rate.
+        influence_threshold: Smallest score kept whatever the rate.
         n_permutations: Permutations for the rate.
         max_columns: Estimate the rate on this many columns; the search itself is over all.
         min_models: Models needed on either side of each influence.
@@ -248,13 +246,15 @@ def near_duplicates(
         >>> found.first, found.second, found.score
         (array([3]), array([8]), array([1.]))
     """
-    if not 0 < minimum_influence <= 1:
-        raise ArgumentError(f"minimum_influence must lie in (0, 1], got {minimum_influence!r}; pass for instance 0.5.")
+    if not 0 < influence_threshold <= 1:
+        raise argument_error("influence_threshold", influence_threshold, "a number in (0, 1] is needed")
     checked, inside = as_outcomes(correct, mask)
+    if labels is not None:
+        labels = as_indices(labels, name="labels", size=inside.shape[1])
     rates = false_discovery_rate(
         checked,
         inside,
-        thresholds=np.linspace(minimum_influence, 1.0, 11),
+        thresholds=np.linspace(influence_threshold, 1.0, 11),
         statistic="mutual",
         labels_train=labels,
         n_permutations=n_permutations,
@@ -271,20 +271,20 @@ def near_duplicates(
     n = inside.shape[1]
     row_labels, column_labels = _labels(labels, None, n, n, test_on_train=True)
     region = Region(np.arange(n), np.arange(n), row_labels, column_labels)
-    values = _values("mutual", binary_or_float(checked), inside, min_models=min_models, n_pairs=region.size)(inside)
-    pairs = select_pairs(values, region, block=block, top_k=None, threshold=threshold)
+    tiles = _tiles_of("mutual", binary_or_float(checked), inside, min_models=min_models, n_pairs=region.size)(inside)
+    pairs = select_pairs(tiles, region, block=block, top_k=None, threshold=threshold)
     rate = float(rates.rate[rates.thresholds == threshold][0])
     return NearDuplicates(pairs.train_index, pairs.test_index, pairs.influence, threshold, rate)
 
 
-def _values(
+def _tiles_of(
     statistic: Statistic, correct: NDArray[Any], mask: BoolArray, *, min_models: int, n_pairs: int
-) -> Callable[[BoolArray], Values]:
+) -> Callable[[BoolArray], Tiles]:
     """The values of a statistic as a function of the mask that is shown."""
     if statistic == "influence":
-        return influence_values(correct, n_pairs=n_pairs)
-    given_out = given_out_values(correct, mask, min_models=min_models, n_pairs=n_pairs)
-    return given_out if statistic == "given-out" else lambda shown: mutual_values(given_out(shown))
+        return influence_tiles(correct, n_pairs=n_pairs)
+    given_out = given_out_tiles(correct, mask, min_models=min_models, n_pairs=n_pairs)
+    return given_out if statistic == "given-out" else lambda shown: mutual_tiles(given_out(shown))
 
 
 def _labels(
@@ -296,8 +296,8 @@ def _labels(
     if test_on_train and test is None:
         test = train
     if train is None or test is None:
-        raise ArgumentError(
-            "labels_train and labels_test must be given together, got one of them; pass both or neither."
+        raise argument_error(
+            "labels_test" if test is None else "labels_train", None, "both labels are needed, or neither"
         )
     return (
         as_indices(train, name="labels_train", size=n_train),
@@ -305,7 +305,7 @@ def _labels(
     )
 
 
-def _count_over(values: Values, region: Region, block: int, grid: FloatArray) -> IntArray:
+def _count_over(tiles: Tiles, region: Region, block: int, grid: FloatArray) -> IntArray:
     """Count values at or over each threshold of an ascending grid."""
     none = np.zeros(len(grid) + 1, dtype=np.int64)
 
@@ -313,12 +313,12 @@ def _count_over(values: Values, region: Region, block: int, grid: FloatArray) ->
         blocks, columns = stripe
         found = none.copy()
         for rows in blocks:
-            tile = values.tile(rows, columns)
+            tile = tiles.tile(rows, columns)
             large = tile[tile >= grid[0] - SLACK]
             found += np.bincount(np.searchsorted(grid, large + SLACK, side="right"), minlength=len(grid) + 1)
         return found
 
-    bins = sum(values.each(counts, region.stripes(values, block)), start=none)
+    bins = sum(tiles.each(counts, region.stripes(tiles, block)), start=none)
     return np.cumsum(bins[::-1])[::-1][1:].copy()
 
 
@@ -329,8 +329,10 @@ def _dealt_anew(n_models: int, blocks: Array | None, rng: np.random.Generator) -
     codes = as_blocks(blocks, n_models)
     sizes = np.bincount(codes)
     if (sizes != sizes[0]).any():
-        raise ArgumentError(
-            f"blocks must all have one size for a permutation, got sizes {sizes.min()} to {sizes.max()}; drop the rest."
+        raise argument_error(
+            "blocks",
+            codes,
+            f"blocks of one size are needed to permute them; there are {sizes.min()} to {sizes.max()} models",
         )
     members = np.argsort(codes, kind="stable").reshape(len(sizes), sizes[0])
     source = rng.permuted(members[rng.permutation(len(sizes))], axis=1)

@@ -10,19 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
+    argument_error,
     as_array,
     as_correct,
     as_indices,
     as_mask,
+    as_number,
     as_outcomes,
     as_positive_int,
     as_probability,
 )
 from lightning_memaudit.functional.influence._pairs import InfluencePairs, Region, select_pairs
-from lightning_memaudit.functional.influence._tiles import Values, binary_or_float, given_out_values, influence_values
+from lightning_memaudit.functional.influence._tiles import Tiles, binary_or_float, given_out_tiles, influence_tiles
 
 __all__ = [
     "expected_false_pairs",
@@ -60,7 +61,7 @@ def influence(
     """Influence of every train example on every test example (Feldman and Zhang 2020, equation 2).
 
     ``infl_ij = C_ij / n_in_i - (S_j - C_ij) / n_out_i`` with ``C = mask.T @ correct_test`` and ``S`` the column sums of
-    ``correct_test``, so one exact product of counts serves both arms. Large products of 0/1 outcomes count packed bits
+    ``correct_test``, so one exact product of counts serves in and out. Large products of 0/1 outcomes count packed bits
     if numba is installed (extra ``fast``); the others multiply matrices. Both find the same values.
 
     The dense matrix is never built unless it is the result. Beyond bool arguments and the result, counting bits takes
@@ -76,7 +77,7 @@ def influence(
 
     Returns:
         Without ``top_k`` and ``threshold`` the dense float32[n_train, n_test], NaN in the rows of train examples that
-        lack an arm. Otherwise the pairs, in float64; train examples that lack an arm are in none.
+        lack models in or out. Otherwise the pairs, in float64; train examples that lack either are in none.
 
     Raises:
         ArgumentError: Malformed arrays, ``out`` together with a selection, or ``out`` of another shape.
@@ -92,8 +93,8 @@ def influence(
     outcomes = binary_or_float(as_correct(correct_test, name="correct_test"))
     inside = as_mask(mask, n_models=len(outcomes))
     region = Region(np.arange(inside.shape[1]), np.arange(outcomes.shape[1]))
-    values = influence_values(outcomes, n_pairs=region.size)(inside)
-    return _dense_or_pairs(values, region, top_k=top_k, threshold=threshold, block=block, out=out)
+    tiles = influence_tiles(outcomes, n_pairs=region.size)(inside)
+    return _dense_or_pairs(tiles, region, top_k=top_k, threshold=threshold, block=block, out=out)
 
 
 @overload
@@ -171,8 +172,8 @@ def influence_given_out(
     outcomes = binary_or_float(checked)
     least = as_positive_int(min_models, name="min_models")
     region = Region(np.arange(inside.shape[1]), np.arange(inside.shape[1]))
-    values = given_out_values(outcomes, inside, min_models=least, n_pairs=region.size)(inside)
-    return _dense_or_pairs(values, region, top_k=top_k, threshold=threshold, block=block, out=out)
+    tiles = given_out_tiles(outcomes, inside, min_models=least, n_pairs=region.size)(inside)
+    return _dense_or_pairs(tiles, region, top_k=top_k, threshold=threshold, block=block, out=out)
 
 
 def high_influence_pairs(
@@ -217,15 +218,15 @@ def high_influence_pairs(
     n_train, n_test = inside.shape[1], outcomes.shape[1]
     mem = as_array(memorization, name="memorization", ndim=1)
     if len(mem) != n_train:
-        raise ArgumentError(
-            f"memorization must have {n_train} entries as mask has columns, got {mem.shape}; align them."
-        )
+        raise argument_error("memorization", mem, f"{n_train} scores are needed, as mask has columns")
     row_labels = as_indices(labels_train, name="labels_train", size=n_train)
     column_labels = as_indices(labels_test, name="labels_test", size=n_test)
-    region = Region(np.flatnonzero(mem >= memorization_threshold), np.arange(n_test), row_labels, column_labels)
-    values = influence_values(outcomes, n_pairs=region.size)(inside)
+    least = as_number(influence_threshold, name="influence_threshold", least=-1.0, most=1.0)
+    memorized = mem >= as_number(memorization_threshold, name="memorization_threshold", least=-1.0, most=1.0)
+    region = Region(np.flatnonzero(memorized), np.arange(n_test), row_labels, column_labels)
+    tiles = influence_tiles(outcomes, n_pairs=region.size)(inside)
     rows = as_positive_int(block, name="block")
-    return select_pairs(values, region, block=rows, top_k=None, threshold=influence_threshold)
+    return select_pairs(tiles, region, block=rows, top_k=None, threshold=least)
 
 
 def minimum_detectable_influence(
@@ -278,44 +279,48 @@ def expected_false_pairs(n_in: float, n_out: float, n_tests: int, *, threshold: 
         130000.0
     """
     tests = as_positive_int(n_tests, name="n_tests")
-    return float(tests * stats.norm.sf(threshold / _worst_case_error(n_in, n_out)))
+    least = as_number(threshold, name="threshold", least=-1.0, most=1.0)
+    return float(tests * stats.norm.sf(least / _worst_case_error(n_in, n_out)))
 
 
 def _worst_case_error(n_in: float, n_out: float) -> float:
     for name, size in (("n_in", n_in), ("n_out", n_out)):
-        if not size > 0:
-            raise ArgumentError(f"{name} must be a positive number of models, got {size!r}; train more models.")
+        if not isinstance(size, int | float | np.integer | np.floating) or not 0 < size < np.inf:
+            raise argument_error(name, size, "a positive number of models is needed")
     return float(np.sqrt(0.25 / n_in + 0.25 / n_out))
 
 
 def _dense_or_pairs(
-    values: Values, region: Region, *, top_k: int | None, threshold: float | None, block: int, out: Out
+    tiles: Tiles, region: Region, *, top_k: int | None, threshold: float | None, block: int, out: Out
 ) -> Dense | InfluencePairs:
     """Select pairs, or fill the dense matrix."""
     most = as_positive_int(block, name="block")
     if top_k is not None or threshold is not None:
         if out is not None:
-            raise ArgumentError("out is for the dense matrix, but top_k or threshold was given too; leave one of them.")
+            raise argument_error(
+                "out", out, "top_k and threshold give pairs and no dense matrix; only one of them is needed"
+            )
+        least = None if threshold is None else as_number(threshold, name="threshold", least=-1.0, most=1.0)
         k = None if top_k is None else as_positive_int(top_k, name="top_k")
-        return select_pairs(values, region, block=most, top_k=k, threshold=threshold)
+        return select_pairs(tiles, region, block=most, top_k=k, threshold=least)
     shape = len(region.rows), len(region.columns)
     dense: Dense
     if out is None:
         dense = np.empty(shape, dtype=np.float32)
     elif isinstance(out, np.ndarray):
         if out.shape != shape or out.dtype != np.float32:
-            raise ArgumentError(f"out must be float32 of shape {shape}, got {out.dtype} {out.shape}; allocate it anew.")
+            raise argument_error("out", out, f"float32{list(shape)} is needed")
         dense = out
     else:
         dense = np.lib.format.open_memmap(fspath(out), mode="w+", dtype=np.float32, shape=shape)
-    height, width = values.tile_shape(shape[0], most)
+    height, width = tiles.tile_shape(shape[0], most)
 
     def fill(corner: tuple[int, int]) -> None:
         top, left = corner
         rows, columns = region.rows[top : top + height], region.columns[left : left + width]
-        dense[top : top + height, left : left + width] = values.tile(rows, columns)
+        dense[top : top + height, left : left + width] = tiles.tile(rows, columns)
 
     # Row after row, so that a file is written from its beginning to its end.
-    for _ in values.each(fill, product(range(0, shape[0], height), range(0, shape[1], width))):
+    for _ in tiles.each(fill, product(range(0, shape[0], height), range(0, shape[1], width))):
         pass
     return dense

@@ -13,7 +13,7 @@ from lightning_memaudit.functional.checks import FloatArray, IntArray
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from lightning_memaudit.functional.influence._tiles import Values
+    from lightning_memaudit.functional.influence._tiles import Tiles
 
 #: Rounding allowed where a value is compared with a threshold.
 SLACK = 1e-12
@@ -72,30 +72,30 @@ class Region:
         """Number of pairs."""
         return sum(len(rows) * len(columns) for rows, columns in self.classes())
 
-    def stripes(self, values: Values, block: int) -> Iterator[Stripe]:
+    def stripes(self, tiles: Tiles, block: int) -> Iterator[Stripe]:
         """Cut the region into stripes of columns, and those into blocks.
 
         Args:
-            values: What will be asked for the tiles.
+            tiles: What will be asked for the tiles.
             block: Rows in a block at most.
 
         Yields:
             All blocks of rows of some columns, and the columns.
         """
         for rows, columns in self.classes():
-            height, width = values.tile_shape(len(rows), block)
+            height, width = tiles.tile_shape(len(rows), block)
             blocks = [rows[top : top + height] for top in range(0, len(rows), height)]
             for left in range(0, len(columns), width):
                 yield blocks, columns[left : left + width]
 
 
 def select_pairs(
-    values: Values, region: Region, *, block: int, top_k: int | None, threshold: float | None
+    tiles: Tiles, region: Region, *, block: int, top_k: int | None, threshold: float | None
 ) -> InfluencePairs:
     """Keep the pairs over a threshold, or the largest of each column, or the largest that are over it.
 
     Args:
-        values: Influence values.
+        tiles: Influence values, tile by tile.
         region: Pairs to choose from.
         block: Rows in a block at most.
         top_k: Pairs kept for each column at most; ties go to the lower row.
@@ -105,10 +105,10 @@ def select_pairs(
         The pairs, the largest value first.
 
     Example:
-        >>> from lightning_memaudit.functional.influence._tiles import Values
-        >>> values = Values(lambda rows, columns: rows[:, None] + 0.0 * columns, packed=False)
+        >>> from lightning_memaudit.functional.influence._tiles import Tiles
+        >>> tiles = Tiles(lambda rows, columns: rows[:, None] + 0.0 * columns, packed=False)
         >>> region = Region(np.arange(3), np.arange(1))
-        >>> select_pairs(values, region, block=2, top_k=1, threshold=None).train_index
+        >>> select_pairs(tiles, region, block=2, top_k=1, threshold=None).train_index
         array([2])
     """
     least = np.finfo(np.float64).min if threshold is None else threshold - SLACK
@@ -120,7 +120,7 @@ def select_pairs(
         parts: list[Triplets] = []
         floor: FloatArray | None = None
         for rows in blocks:
-            found = values.tile(rows, columns)
+            found = tiles.tile(rows, columns)
             if floor is None:
                 floor = np.full(width, least) if top_k is None else _first_floor(found, top_k, least)
             hits = np.flatnonzero(found >= floor)
@@ -132,7 +132,7 @@ def select_pairs(
         train, test, value = _join(parts) if top_k is None else _largest(_join(parts), top_k)
         return train, columns[test], value
 
-    train, test, value = _join(values.each(chosen, region.stripes(values, block)))
+    train, test, value = _join(tiles.each(chosen, region.stripes(tiles, block)))
     order = np.lexsort((test, train, -value))
     return InfluencePairs(train[order], test[order].astype(np.int64, copy=False), value[order])
 

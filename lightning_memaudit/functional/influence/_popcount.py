@@ -1,4 +1,4 @@
-"""Bits in common of packed words, compiled by numba (extra ``fast``); ``counts`` imports this module where it pays."""
+"""Bits in common of packed words, compiled by numba (extra ``fast``); ``_joint_counts`` imports it where it pays."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def common_ones(first: NDArray[np.uint64], second: NDArray[np.uint64], out: NDAr
         out: Filled with the counts, int32[a, b].
 
     Example:
-        >>> counts = np.empty((1, 1), dtype=np.int32)
-        >>> common_ones(np.array([[6]], dtype=np.uint64), np.array([[3]], dtype=np.uint64), counts)
-        >>> counts
+        >>> common = np.empty((1, 1), dtype=np.int32)
+        >>> common_ones(np.array([[6]], dtype=np.uint64), np.array([[3]], dtype=np.uint64), common)
+        >>> common
         array([[1]], dtype=int32)
     """
     for left in range(0, second.shape[0], _COLUMNS):

@@ -1,4 +1,4 @@
-"""Influence values, computed tile by tile; the workings behind ``influence`` and ``discovery``."""
+"""Influence values, computed tile by tile; behind ``influence`` and ``false_discovery_rate``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class Tiles:
     """Influence of the train examples of the rows on the examples of the columns.
 
     Attributes:
@@ -63,7 +63,7 @@ class Values:
 
 
 #: The values as a function of the membership mask: the one observed, or one permuted under the null hypothesis.
-OfMask: TypeAlias = Callable[[BoolArray], Values]
+OfMask: TypeAlias = Callable[[BoolArray], Tiles]
 
 
 def binary_or_float(correct: NDArray[Any]) -> NDArray[Any]:
@@ -86,7 +86,7 @@ def binary_or_float(correct: NDArray[Any]) -> NDArray[Any]:
     return correct.astype(np.bool_)
 
 
-def influence_values(correct: NDArray[Any], *, n_pairs: int) -> OfMask:
+def influence_tiles(correct: NDArray[Any], *, n_pairs: int) -> OfMask:
     """Influence on columns of outcomes: mean with the train example in minus mean with it out.
 
     Args:
@@ -98,14 +98,14 @@ def influence_values(correct: NDArray[Any], *, n_pairs: int) -> OfMask:
 
     Example:
         >>> mask = np.array([[True], [False]])
-        >>> influence_values(mask, n_pairs=1)(mask).tile(np.array([0]), np.array([0]))
+        >>> influence_tiles(mask, n_pairs=1)(mask).tile(np.array([0]), np.array([0]))
         array([[1.]])
     """
     packed = correct.dtype == np.bool_ and popcount_pays(len(correct), n_pairs)
     right = factor(lambda at: correct[:, at], correct.shape, packed=packed)
     total: FloatArray = correct.sum(axis=0, dtype=np.float64)
 
-    def of(mask: BoolArray) -> Values:
+    def of(mask: BoolArray) -> Tiles:
         inside = factor(lambda at: mask[:, at], mask.shape, packed=packed)
         n_in: FloatArray = np.count_nonzero(mask, axis=0).astype(np.float64)
         n_out = _nan_below(1, len(mask) - n_in)
@@ -115,12 +115,12 @@ def influence_values(correct: NDArray[Any], *, n_pairs: int) -> OfMask:
             count = joint_counts(inside, right, rows, columns)
             return _difference(count, total[columns], n_in[rows, None], n_out[rows, None])
 
-        return Values(tile, packed)
+        return Tiles(tile, packed)
 
     return of
 
 
-def given_out_values(correct: NDArray[Any], mask: BoolArray, *, min_models: int, n_pairs: int) -> OfMask:
+def given_out_tiles(correct: NDArray[Any], mask: BoolArray, *, min_models: int, n_pairs: int) -> OfMask:
     """Influence of i on j among the models with j out.
 
     Args:
@@ -135,8 +135,8 @@ def given_out_values(correct: NDArray[Any], mask: BoolArray, *, min_models: int,
     Example:
         >>> mask = np.array([[True, False], [False, False]])
         >>> correct = np.array([[True, True], [False, False]])
-        >>> values = given_out_values(correct, mask, min_models=1, n_pairs=2)(mask)
-        >>> values.tile(np.array([0]), np.array([0, 1]))
+        >>> tiles = given_out_tiles(correct, mask, min_models=1, n_pairs=2)(mask)
+        >>> tiles.tile(np.array([0]), np.array([0, 1]))
         array([[nan,  1.]])
     """
     binary = correct.dtype == np.bool_
@@ -148,37 +148,37 @@ def given_out_values(correct: NDArray[Any], mask: BoolArray, *, min_models: int,
 
     out = factor(lambda at: ~mask[:, at], mask.shape, packed=packed)
     right = factor(right_and_out, mask.shape, packed=packed)
-    arms = in_out_sums(correct, mask)
+    in_out = in_out_sums(correct, mask)
 
-    def of(shown: BoolArray) -> Values:
+    def of(shown: BoolArray) -> Tiles:
         inside = factor(lambda at: shown[:, at], shown.shape, packed=packed)
 
         def tile(rows: IntArray, columns: IntArray) -> FloatArray:
             n_both = joint_counts(inside, out, rows, columns)
-            n_rest = _nan_below(min_models, arms.n_out[columns] - n_both)
+            n_rest = _nan_below(min_models, in_out.n_out[columns] - n_both)
             count = joint_counts(inside, right, rows, columns)
-            found = _difference(count, arms.sum_out[columns], _nan_below(min_models, n_both), n_rest)
+            found = _difference(count, in_out.sum_out[columns], _nan_below(min_models, n_both), n_rest)
             _, row, column = np.intersect1d(rows, columns, assume_unique=True, return_indices=True)
             found[row, column] = np.nan
             return found
 
-        return Values(tile, packed)
+        return Tiles(tile, packed)
 
     return of
 
 
-def mutual_values(given_out: Values) -> Values:
+def mutual_tiles(given_out: Tiles) -> Tiles:
     """The smaller of both directions, for i < j only; NaN elsewhere.
 
     Args:
-        given_out: Values of ``given_out_values``.
+        given_out: Tiles of ``given_out_tiles``.
 
     Returns:
         The values.
 
     Example:
-        >>> values = mutual_values(Values(lambda rows, columns: rows[:, None] + 2.0 * columns, packed=False))
-        >>> values.tile(np.array([0, 1]), np.array([1]))
+        >>> tiles = mutual_tiles(Tiles(lambda rows, columns: rows[:, None] + 2.0 * columns, packed=False))
+        >>> tiles.tile(np.array([0, 1]), np.array([1]))
         array([[ 1.],
                [nan]])
     """
@@ -190,7 +190,7 @@ def mutual_values(given_out: Values) -> Values:
         found[rows[:, None] >= columns] = np.nan
         return found
 
-    return Values(tile, given_out.packed)
+    return Tiles(tile, given_out.packed)
 
 
 def _nan_below(least: int, numbers: FloatArray) -> FloatArray:

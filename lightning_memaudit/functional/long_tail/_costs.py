@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_number, as_positive_int, as_samples
+from lightning_memaudit.functional.checks import argument_error, as_number, as_positive_int, as_samples
 from lightning_memaudit.functional.long_tail._dp_prediction import Adjacency, Bound, group_privacy, prediction_bound
 from lightning_memaudit.functional.long_tail._expectations import (
     expected_mass,
@@ -144,9 +143,8 @@ def _cost(
     most = min(as_positive_int(max_count, name="max_count"), as_samples(n_samples))
     margin = as_number(confidence, name="confidence", most=1.0)
     if margin < 1 and max_count > 1:
-        raise ArgumentError(
-            f"confidence must be 1 with max_count = {max_count}, got {confidence!r}: it is the margin of a label seen"
-            " once; pass max_count=1."
+        raise argument_error(
+            "confidence", confidence, f"1 is needed with max_count={max_count}: it is the margin of a label seen once"
         )
     lacking = list(takewhile(lambda lack: lack > 0, map(shortfall, range(1, most + 1))))
     if not lacking:

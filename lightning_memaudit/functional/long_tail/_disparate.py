@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import FloatArray, as_number, as_positive_int, as_samples
+from lightning_memaudit.functional.checks import (
+    FloatArray,
+    argument_error,
+    as_choice,
+    as_number,
+    as_positive_int,
+    as_samples,
+)
 from lightning_memaudit.functional.long_tail._dp_prediction import Adjacency, Bound, prediction_bound
 
 if TYPE_CHECKING:
@@ -136,11 +142,12 @@ def _by_group(
     groups: Mapping[str, Group], n_samples: int, *, guess: float, lack: float, group_size: GroupSize
 ) -> DisparateCost:
     n = as_samples(n_samples)
-    if group_size not in get_args(GroupSize):
-        raise ArgumentError(f"group_size must be 'binomial' or 'fixed', got {group_size!r}; pass one of them.")
-    share = np.array([as_number(group.share, name=f"share of {name!r}", most=1.0) for name, group in groups.items()])
+    as_choice(group_size, name="group_size", options=get_args(GroupSize))
+    share = np.array(
+        [as_number(group.share, name=f"groups[{name!r}].share", most=1.0) for name, group in groups.items()]
+    )
     if not (share > 0).all() or not math.isclose(share.sum(), 1.0, abs_tol=1e-9):
-        raise ArgumentError(f"groups must have shares above 0 that sum to 1, got {share.tolist()}; rescale them.")
+        raise argument_error("groups", share.tolist(), "shares above 0 that sum to 1 are needed")
     masses = np.array([_masses(group, n, group_size) for group in groups.values()])
     if np.isnan(masses).any():
         warnings.warn(f"disparate: a marginal does not resolve {n} samples, so NaN.", RuntimeWarning, stacklevel=3)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_number, as_positive_int
+from lightning_memaudit.functional.checks import as_choice, as_number, as_positive_int
 
 __all__ = ["Adjacency", "Bound", "group_privacy", "prediction_bound"]
 
@@ -49,8 +48,8 @@ def prediction_bound(
     """
     m = as_positive_int(n_classes, name="n_classes", minimum=2)
     eps, slack = as_number(epsilon, name="epsilon"), as_number(delta, name="delta", most=1.0)
-    _one_of(bound, Bound, name="bound")
-    _one_of(adjacency, Adjacency, name="adjacency")
+    as_choice(bound, name="bound", options=get_args(Bound))
+    as_choice(adjacency, name="adjacency", options=get_args(Adjacency))
     inverse = math.exp(-eps)
     if bound == "sharp" and adjacency == "label":
         return (1 + (m - 1) * slack * inverse) / (1 + (m - 1) * inverse)
@@ -84,9 +83,3 @@ def group_privacy(epsilon: float, delta: float, size: int) -> tuple[float, float
         return members * eps, 0.0
     log_delta = math.log(members) + (members - 1) * eps + math.log(slack) if members > 1 else math.log(slack)
     return members * eps, math.exp(min(log_delta, 0.0))
-
-
-def _one_of(value: str, options: object, *, name: str) -> None:
-    if value not in get_args(options):
-        choices = " or ".join(repr(option) for option in get_args(options))
-        raise ArgumentError(f"{name} must be {choices}, got {value!r}; pass one of them.")

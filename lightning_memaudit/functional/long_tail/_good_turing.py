@@ -13,12 +13,13 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     FloatArray,
     IntArray,
-    as_array,
+    argument_error,
+    as_choice,
+    as_counts,
     as_ell,
     as_positive_int,
     as_probability,
@@ -97,7 +98,7 @@ def good_turing_tau(counts: Array, ell: Array, *, smoothing: Smoothing = "none")
     """
     table = _Table.of(counts)
     ells = as_ell(ell, n_samples=table.n)
-    estimates = table.tau(ells.ravel(), smoothing=_smoothing(smoothing))
+    estimates = table.tau(ells.ravel(), smoothing=as_choice(smoothing, name="smoothing", options=get_args(Smoothing)))
     if note := table.note(ells.ravel(), estimates, smoothing):
         warnings.warn(note, RuntimeWarning, stacklevel=2)
     return estimates.reshape(ells.shape)
@@ -143,9 +144,9 @@ def good_turing(
     table = _Table.of(counts)
     ells = np.atleast_1d(as_ell(ell, n_samples=table.n))
     if ells.ndim > 1:
-        raise ArgumentError(f"ell must have one dimension, got shape {ells.shape}; flatten it.")
+        raise argument_error("ell", ells, "one dimension is needed")
     as_probability(level, name="level")
-    estimates = table.tau(ells, smoothing=_smoothing(smoothing))
+    estimates = table.tau(ells, smoothing=as_choice(smoothing, name="smoothing", options=get_args(Smoothing)))
     points, following = table.points_seen(ells), table.points_seen(ells + 1)
     low, high = table.bootstrap(
         ells,
@@ -209,15 +210,7 @@ class _Table:
 
     @classmethod
     def of(cls, counts: Array) -> _Table:
-        values = as_array(counts, name="counts", ndim=1, dtype=None)
-        if not values.size:
-            raise ArgumentError("counts must hold at least one number, got an empty table; pass one for each point.")
-        wrong = ~((values >= 0) & np.isfinite(values) & (values == np.floor(values)))
-        if wrong.any():
-            raise ArgumentError(f"counts must be whole numbers of at least 0, got {values[wrong][0]}; correct it.")
-        levels, phi = np.unique(values.astype(np.int64), return_counts=True)
-        if not levels[-1]:
-            raise ArgumentError(f"counts must not all be 0, got {values.size} zeros; no sample was drawn.")
+        levels, phi = np.unique(as_counts(counts), return_counts=True)
         return cls(levels, phi, int(levels @ phi))
 
     def points_seen(self, ells: IntArray) -> IntArray:
@@ -286,12 +279,6 @@ def _conditional(ells: IntArray, points: IntArray, following: IntArray, n: int, 
     edges = clopper_pearson(following, points + following, level=level)
     odds = [np.divide(edge, 1 - edge, out=np.full(edge.shape, np.inf), where=edge < 1) for edge in edges]
     return (ells + 1) / n * odds[0], (ells + 1) / n * odds[1]
-
-
-def _smoothing(value: Smoothing) -> Smoothing:
-    if value not in get_args(Smoothing):
-        raise ArgumentError(f"smoothing must be 'none' or 'simple', got {value!r}; pass one of them.")
-    return value
 
 
 def _simple_good_turing(levels: IntArray, points: IntArray, ells: IntArray) -> FloatArray:

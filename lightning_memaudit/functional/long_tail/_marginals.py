@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import numpy as np
 from scipy import special
 
-from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error, as_choice
 from lightning_memaudit.functional.long_tail._log_space import log_beta, log_binomial, log_sum_exp
 from lightning_memaudit.functional.long_tail._priors import DirichletPrior, Prior
 from lightning_memaudit.functional.long_tail._quadrature import compress
@@ -196,17 +196,16 @@ def marginal(prior: Prior | DirichletPrior, *, mode: MarginalMode = "list") -> M
         >>> [round(float(np.exp(law.log_moment(2, 0))), 4) for law in laws]  # E α²
         [0.135, 0.1258]
     """
-    if mode not in get_args(MarginalMode):
-        raise ArgumentError(f"mode must be 'list' or 'iid', got {mode!r}; pass one of them.")
+    as_choice(mode, name="mode", options=get_args(MarginalMode))
     if isinstance(prior, DirichletPrior):
         if mode == "list":
-            raise ArgumentError("mode must be 'iid' for a Dirichlet prior, got 'list': there is no list; pass 'iid'.")
+            raise argument_error("mode", mode, "'iid' is needed with a Dirichlet prior, which is no list")
         if prior.n_points > 1:
             return BetaMarginal(prior.concentration, prior.n_points)
         return DiscreteMarginal(np.ones(1), np.ones(1), 1)
     if not isinstance(prior, Prior):
-        raise ArgumentError(
-            f"prior must come from zipf, uniform, two_level, dirichlet or from_frequencies, got {prior!r}."
+        raise argument_error(
+            "prior", prior, "one of zipf, uniform, two_level, dirichlet and from_frequencies is needed"
         )
     if mode == "list":
         return DiscreteMarginal(prior.frequencies, prior.multiplicity / prior.n_points, prior.n_points)

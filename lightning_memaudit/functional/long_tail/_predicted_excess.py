@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_array, as_number
+from lightning_memaudit.functional.checks import argument_error, as_array, as_choice, as_number, element_error
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import Array
@@ -38,8 +37,7 @@ def label_confidence(label_noise: float, *, test_labels: Literal["clean", "noisy
         (0.5, 0.25)
     """
     kappa = 1 - as_number(label_noise, name="label_noise", most=1.0)
-    if test_labels not in ("clean", "noisy"):
-        raise ArgumentError(f"test_labels must be 'clean' or 'noisy', got {test_labels!r}; pass one of them.")
+    as_choice(test_labels, name="test_labels", options=("clean", "noisy"))
     return kappa if test_labels == "clean" else kappa**2
 
 
@@ -79,17 +77,15 @@ def predicted_excess(
     for name, array in arrays.items():
         scalar = array.ndim == 0 and name in ("coupling", "confidence")
         if array.shape != ells.shape and not scalar:
-            raise ArgumentError(
-                f"{name} must have the shape of ell, {ells.shape}, got {array.shape}; pass one per ell."
-            )
+            raise argument_error(name, array, f"the shape of ell, {list(ells.shape)}, is needed")
         most = np.inf if name == "errn" else 1.0
         good = (array >= 0) & (array <= most) & np.isfinite(array) | (np.isnan(array) & (name == "tau"))
         if not good.all():
-            raise ArgumentError(f"{name} must lie in [0, {most:g}], got {array[~good][0]}; correct it.")
-    if not ((ells >= 1) & (ells == np.floor(ells))).all():
-        raise ArgumentError(f"ell must hold whole numbers of at least 1, got {ell!r}; leave out what was never seen.")
-    if unit not in get_args(Unit):
-        raise ArgumentError(f"unit must be 'point' or 'subpopulation', got {unit!r}; pass one of them.")
+            raise element_error(name, array, ~good, f"numbers in [0, {most:g}] are needed")
+    wrong = ~((ells >= 1) & (ells == np.floor(ells)))
+    if wrong.any():
+        raise element_error("ell", ells, wrong, "whole numbers of at least 1 are needed")
+    as_choice(unit, name="unit", options=get_args(Unit))
     misses = arrays["errn"] / (ells if unit == "subpopulation" else 1.0)
     terms = np.where(misses > 0, arrays["coupling"] * arrays["confidence"] * arrays["tau"] * misses, 0.0)
     return float(np.minimum(terms.sum(), 1.0))

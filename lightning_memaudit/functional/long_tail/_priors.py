@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, FloatArray, as_array, as_number, as_positive_int
+from lightning_memaudit.functional.checks import (
+    Array,
+    FloatArray,
+    argument_error,
+    as_array,
+    as_number,
+    as_positive_int,
+    element_error,
+)
 from lightning_memaudit.functional.long_tail._quadrature import WIDTH, rank_rule
 
 __all__ = ["DirichletPrior", "Prior", "dirichlet", "from_frequencies", "two_level", "uniform", "zipf"]
@@ -71,7 +78,7 @@ def zipf(n_points: int, exponent: float = 1.0) -> Prior:
     points = _points(n_points)
     power = as_number(exponent, name="exponent")
     if math.isinf(power):
-        raise ArgumentError(f"exponent must be finite, got {exponent!r}; pass for instance 1.0.")
+        raise argument_error("exponent", exponent, "a finite number is needed, such as 1.0")
     if power == 0:
         return uniform(points)
     if points <= _EXACT_POINTS:
@@ -124,9 +131,7 @@ def two_level(n_points: int, n_heavy: int, heavy_mass: float) -> Prior:
     points = as_positive_int(n_points, name="n_points", minimum=2)
     heavy = as_positive_int(n_heavy, name="n_heavy")
     if heavy >= points:
-        raise ArgumentError(
-            f"n_heavy must be below n_points = {points}, got {n_heavy}; leave some points for the rest."
-        )
+        raise argument_error("n_heavy", n_heavy, f"a number below n_points={points} is needed")
     mass = as_number(heavy_mass, name="heavy_mass", most=1.0)
     light = points - heavy
     return Prior(np.array([mass / heavy, (1 - mass) / light]), np.array([float(heavy), float(light)]), points)
@@ -151,14 +156,12 @@ def from_frequencies(frequencies: Array) -> Prior:
     """
     values = as_array(frequencies, name="frequencies", ndim=1)
     if not values.size:
-        raise ArgumentError("frequencies must hold at least one number, got an empty list; pass one for each point.")
+        raise argument_error("frequencies", values, "at least one number is needed")
     wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
-        raise ArgumentError(
-            f"frequencies must be finite and at least 0, got {values[wrong][0]}; drop or correct that point."
-        )
+        raise element_error("frequencies", values, wrong, "finite numbers of at least 0 are needed")
     if not values.any():
-        raise ArgumentError(f"frequencies must not all be 0, got {values.size} zeros; pass counts or probabilities.")
+        raise argument_error("frequencies", values, "at least one number above 0 is needed")
     levels, counts = np.unique(values / values.max(), return_counts=True)
     return Prior(levels / (counts @ levels), counts.astype(np.float64), values.size)
 
@@ -183,14 +186,14 @@ def dirichlet(n_points: int, concentration: float) -> DirichletPrior:
     points = _points(n_points)
     level = as_number(concentration, name="concentration")
     if level == 0 or math.isinf(level):
-        raise ArgumentError(f"concentration must be above 0 and finite, got {concentration!r}; pass for instance 0.3.")
+        raise argument_error("concentration", concentration, "a finite number above 0 is needed, such as 0.3")
     return DirichletPrior(points, level)
 
 
 def _points(n_points: int) -> int:
     points = as_positive_int(n_points, name="n_points")
     if points > _MOST_POINTS:
-        raise ArgumentError(f"n_points must be at most {_MOST_POINTS:.0e}, got {points}; pass a smaller number.")
+        raise argument_error("n_points", n_points, f"at most {_MOST_POINTS:.0e} is needed")
     return points
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import optimize, special, stats
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_array, as_positive_int, as_probability
+from lightning_memaudit.functional.checks import as_counts, as_positive_int, as_probability
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import Array, FloatArray, IntArray
@@ -179,16 +178,8 @@ def fit_tail(
 
 
 def _seen(counts: Array) -> IntArray:
-    values = as_array(counts, name="counts", ndim=1, dtype=None)
-    if not values.size:
-        raise ArgumentError("counts must hold at least one number, got an empty table; pass one for each atom.")
-    wrong = ~((values >= 0) & np.isfinite(values) & (values == np.floor(values)))
-    if wrong.any():
-        raise ArgumentError(f"counts must be whole numbers of at least 0, got {values[wrong][0]}; correct it.")
-    seen = values[values > 0].astype(np.int64)
-    if not seen.size:
-        raise ArgumentError(f"counts must not all be 0, got {values.size} zeros; no sample was drawn.")
-    return np.asarray(seen)
+    numbers = as_counts(counts)
+    return numbers[numbers > 0]
 
 
 def _too_few(n_atoms: int, xmin: int, tail: IntArray) -> TailFit:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.functional.long_tail._log_space import log_binomial
 
 if TYPE_CHECKING:
@@ -172,9 +172,11 @@ def fourier_sum(values: FloatArray, weights: FloatArray, count: int) -> SumLaw:
         if np.abs(transform[-cells // 8 :]).max() < _FLOOR:
             return _invert(transform, high - low, low)
         cells *= 2
-    raise ArgumentError(
-        f"prior: the sum of {count} draws from this list of {len(values)} different frequencies has no smooth law, and"
-        " too many values to list them; use mode='list', or group similar frequencies."
+    raise argument_error(
+        "prior",
+        values,
+        f"a smooth law of the sum of {count} draws, or few values of it, is needed; use mode='list', or group similar"
+        " frequencies",
     )
 
 

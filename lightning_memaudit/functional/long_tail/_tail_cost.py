@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_array, as_positive_int, as_probability
+from lightning_memaudit.functional.checks import (
+    argument_error,
+    as_array,
+    as_counts,
+    as_positive_int,
+    as_probability,
+    element_error,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +82,7 @@ def rarefied_counts(counts: Array, size: int, ell: Array) -> FloatArray:
         >>> rarefied_counts([1, 1, 2], 2, [0, 1, 2]).round(4)
         array([1.1667, 1.6667, 0.1667])
     """
-    return np.asarray(_seen_by_subsets(_as_counts(counts), size, as_array(ell, name="ell", ndim=1)).sum(axis=1))
+    return np.asarray(_seen_by_subsets(as_counts(counts), size, as_array(ell, name="ell", ndim=1)).sum(axis=1))
 
 
 def rarefied_tau(counts: Array, size: int, ell: Array) -> FloatArray:
@@ -100,7 +106,7 @@ def rarefied_tau(counts: Array, size: int, ell: Array) -> FloatArray:
         >>> rarefied_tau(np.repeat([1, 2, 3], [400, 120, 60]), 500, [1, 2]).round(5)
         array([0.00089, 0.00116])
     """
-    numbers, ells = _as_counts(counts), as_array(ell, name="ell", ndim=1)
+    numbers, ells = as_counts(counts), as_array(ell, name="ell", ndim=1)
     following = rarefied_counts(numbers, size + 1, ells + 1)
     return _ratio(following, rarefied_counts(numbers, size, ells), ells, size)
 
@@ -199,27 +205,24 @@ def tail_cost(
     inside = as_array(mask, name="mask", ndim=2, dtype=bool)
     first, second = (as_array(x, name=name, ndim=2) for x, name in ((base, "base"), (treated, "treated")))
     codes = as_array(atoms, name="atoms", ndim=1, dtype=np.int64)
-    if not first.shape == second.shape == inside.shape == np.shape(prediction) or len(codes) != inside.shape[1]:
-        raise ArgumentError(
-            f"base, treated, mask and prediction must have one shape [K, n] and atoms n entries, got {first.shape}, "
-            f"{second.shape}, {inside.shape}, {np.shape(prediction)} and {codes.shape}"
-        )
+    for name, value in (("treated", second), ("mask", inside), ("prediction", np.asarray(prediction))):
+        if value.shape != first.shape:
+            raise argument_error(name, value, f"shape {list(first.shape)} is needed, as in base")
+    if len(codes) != first.shape[1]:
+        raise argument_error("atoms", codes, f"{first.shape[1]} whole numbers from 0 are needed")
     for name, values in (("base", first), ("treated", second)):
         wrong = ~((values >= 0) & (values <= 1))
         if wrong.any():
-            raise ArgumentError(f"{name} must lie in [0, 1], got {values[wrong][0]}; pass 1 where a model is right.")
+            raise element_error(name, values, wrong, "numbers in [0, 1] are needed, 1 where a model is right")
     if (codes < 0).any():
-        raise ArgumentError(f"atoms must be whole numbers from 0, got {codes.min()}; number the subpopulations.")
+        raise element_error("atoms", codes, codes < 0, "whole numbers from 0 are needed")
     largest = as_positive_int(ell_max, name="ell_max")
     z_level = as_probability(level, name="level")
     counts = np.bincount(codes)
     n_atoms, n_models = len(counts), len(inside)
     part_of = np.zeros(n_atoms, dtype=np.int64) if parts is None else as_array(parts, name="parts", dtype=np.int64)
     if part_of.shape != (n_atoms,) or (part_of < 0).any():
-        raise ArgumentError(
-            f"parts must be whole numbers from 0, one for each of the {n_atoms} subpopulations, got shape "
-            f"{list(part_of.shape)} from {part_of.min() if part_of.size else 'nothing'}; number the parts."
-        )
+        raise argument_error("parts", part_of, f"{n_atoms} whole numbers from 0 are needed, one a subpopulation")
     seen = np.stack([np.bincount(codes[row], minlength=n_atoms) for row in inside])
     worse = np.where(inside, first - second, 0.0)
     rise = np.stack([np.bincount(codes, weights=row, minlength=n_atoms) for row in worse])
@@ -276,18 +279,11 @@ def tail_cost(
     )
 
 
-def _as_counts(counts: Array) -> IntArray:
-    values = as_array(counts, name="counts", ndim=1)
-    if not values.size or not ((values >= 0) & (values == np.floor(values))).all() or not values.sum():
-        raise ArgumentError("counts must be whole numbers of at least 0, not all 0; pass one for each atom.")
-    return np.asarray(values, dtype=np.int64)
-
-
 def _seen_by_subsets(counts: IntArray, size: int, ells: FloatArray | IntArray) -> FloatArray:
     """Probability that a random subset holds each atom ℓ times, float64[L, P]."""
     n = int(counts.sum())
     if not 0 <= size <= n:
-        raise ArgumentError(f"size={size}: a subset of the {n} examples is needed")
+        raise argument_error("size", size, f"a subset of the {n} examples is needed")
     values, where = np.unique(counts, return_inverse=True)
     table = np.stack([stats.hypergeom.pmf(ell, n, values, size) for ell in np.asarray(ells).tolist()])
     return np.asarray(table[:, where])

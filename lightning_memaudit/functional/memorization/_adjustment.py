@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, BoolArray, FloatArray, as_array, as_outcomes, divide
+from lightning_memaudit.functional.checks import (
+    Array,
+    BoolArray,
+    FloatArray,
+    argument_error,
+    as_array,
+    as_outcomes,
+    divide,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +26,8 @@ class AdjustedMemorization:
     """Adjusted scores and what the adjustment was worth.
 
     Attributes:
-        score: Adjusted memorization, float64[n]; NaN where an arm is empty. It may leave [−1, 1] a little.
+        score: Adjusted memorization, float64[n]; NaN where no model has the example in, or none out. It may leave
+            [−1, 1] a little.
         gain: 1 − the mean over examples of the ratio of adjusted to raw variance of the score: .1 means 10 % fewer
             models for the same error. The adjusted variance is that of least squares, the price of estimating the
             slopes included, so below 0 the covariate did harm. NaN where no example can tell.
@@ -30,12 +38,12 @@ class AdjustedMemorization:
 
 
 def adjusted_memorization_score(correct: Array, mask: Array, covariate: Array) -> AdjustedMemorization:
-    """Adjust memorization for how good the models of each arm happened to be (Lin 2013, section 4, with interactions).
+    """Adjust memorization for how good the models in and out happened to be (Lin 2013, section 4, with interactions).
 
     For each example, outcomes are regressed on membership, the centred covariate and their product; the coefficient of
-    membership is the score. That is the difference of the two arms' regression lines at the mean covariate. It has no
-    asymptotic bias, whatever the truth, because subsets are drawn without regard to the covariate. An arm with fewer
-    than three models, or with no spread of the covariate, is left as it is. Cost is O(M · n).
+    membership is the score. That is the difference of the regression lines in and out at the mean covariate. It has no
+    asymptotic bias, whatever the truth, because subsets are drawn without regard to the covariate. A side (in or out)
+    with fewer than three models, or with no spread of the covariate, is left as it is. Cost is O(M · n).
 
     Args:
         correct: Outcomes [M, n] in [0, 1].
@@ -59,21 +67,19 @@ def adjusted_memorization_score(correct: Array, mask: Array, covariate: Array) -
     outcomes, inside = as_outcomes(correct, mask)
     x = as_array(covariate, name="covariate", ndim=1)
     if len(x) != len(outcomes) or not np.isfinite(x).all():
-        raise ArgumentError(
-            f"covariate must be {len(outcomes)} finite numbers, one a model, got shape {x.shape}; fix it."
-        )
+        raise argument_error("covariate", x, f"{len(outcomes)} finite numbers are needed, one a model")
     centred = x - x.mean()
-    mean_in, raw_in, rest_in = _arm(outcomes, inside, centred)
-    mean_out, raw_out, rest_out = _arm(outcomes, ~inside, centred)
+    mean_in, raw_in, rest_in = _side(outcomes, inside, centred)
+    mean_out, raw_out, rest_out = _side(outcomes, ~inside, centred)
     ratio = divide(rest_in + rest_out, raw_in + raw_out)
     ratio = ratio[np.isfinite(ratio)]
     return AdjustedMemorization(mean_in - mean_out, float(1 - ratio.mean()) if len(ratio) else float("nan"))
 
 
-def _arm(correct: NDArray[Any], arm: BoolArray, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Line of one arm at x = 0, and the variance of the arm's mean without and with the covariate."""
+def _side(correct: NDArray[Any], side: BoolArray, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Line of one side (in or out) at x = 0, and the variance of its mean without and with the covariate."""
     n, sx, sxx, sy, syy, sxy = (np.zeros(correct.shape[1]) for _ in range(6))
-    for row, inside, value in zip(correct, arm, x, strict=True):
+    for row, inside, value in zip(correct, side, x, strict=True):
         y = row * inside * 1.0
         n += inside
         sx += value * inside

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, FloatArray, IntArray, as_array
+from lightning_memaudit.functional.checks import Array, FloatArray, IntArray, argument_error, as_array
 
 #: Edges of the usual bins of memorization; the last bin holds its upper edge.
 MEMORIZATION_BINS: tuple[float, ...] = (-1.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -30,6 +29,6 @@ def memorization_bins(memorization: Array, edges: Array = MEMORIZATION_BINS) -> 
     """
     scores, cuts = as_array(memorization, name="memorization", ndim=1), as_array(edges, name="edges", ndim=1)
     if len(cuts) < 2 or not (np.diff(cuts) > 0).all():
-        raise ArgumentError(f"edges must hold at least 2 ascending numbers, got {cuts.tolist()}; sort them.")
+        raise argument_error("edges", cuts.tolist(), "at least 2 ascending numbers are needed")
     codes = np.searchsorted(cuts[1:-1], scores, side="right").astype(np.int64)
     return np.where(np.isnan(scores), -1, codes), cuts

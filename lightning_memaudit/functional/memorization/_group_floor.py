@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 _DOUBT = 0.5
 
 
-def group_mean(values: FloatArray, codes: IntArray, n_groups: int) -> FloatArray:
+def group_mean(values: FloatArray, groups: IntArray, *, n_groups: int) -> FloatArray:
     """Mean of the values that are there, by group.
 
     Args:
         values: One an example, float64[n]; NaN where there is none.
-        codes: Group of each example, int64[n].
+        groups: Group of each example, int64[n].
         n_groups: G.
 
     Returns:
         The means, float64[G]; NaN for a group with none.
 
     Example:
-        >>> group_mean(np.array([1.0, np.nan, 0.5]), np.array([0, 0, 0]), 2)
+        >>> group_mean(np.array([1.0, np.nan, 0.5]), np.array([0, 0, 0]), n_groups=2)
         array([0.75,  nan])
     """
     there = np.isfinite(values)
-    count: FloatArray = np.bincount(codes[there], minlength=n_groups).astype(np.float64)
-    total = np.bincount(codes[there], weights=values[there], minlength=n_groups)
+    count: FloatArray = np.bincount(groups[there], minlength=n_groups).astype(np.float64)
+    total = np.bincount(groups[there], weights=values[there], minlength=n_groups)
     return divide(np.asarray(total, dtype=np.float64), count)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFloor:
-    """One sample an arm (in, then out) of outcomes that are as good as independent, float64[2, G] each.
+    """One sample in and one out, in this order, of outcomes that are as good as independent, float64[2, G] each.
 
     Attributes:
         mean: Mean outcome.
@@ -75,23 +75,23 @@ class GroupFloor:
         return center - half, center + half
 
 
-def group_floor(arms: InOut, squares: InOut, codes: IntArray, n_groups: int, *, variance: FloatArray) -> GroupFloor:
+def group_floor(in_out: InOut, squares: InOut, groups: IntArray, *, n_groups: int, variance: FloatArray) -> GroupFloor:
     """Samples behind the interval of the mean of in minus out that has a width when all models agree.
 
-    Each arm of a group is one sample of N = m h / d outcomes, with m members, h the harmonic mean of their arm sizes
-    and d the design effect: 1 when members fail independently of each other within a model, m when they all fail
-    together.
+    In and out of a group are one sample each of N = m h / d outcomes, with m members, h the harmonic mean of their
+    numbers of models and d the design effect: 1 when members fail independently of each other within a model, m when
+    they all fail together.
 
     d is the ratio of the jackknife's variance to that of independent outcomes, but at least the largest d that the
-    events leave possible, and in [1, m]. An event is an outcome that differs from most in its arm. Under beta-binomial
+    events leave possible, and in [1, m]. An event is an outcome that differs from most on its side. Under beta-binomial
     outcomes with intraclass correlation 1 / (1 + b) a rare event is alone among m members with probability
     b / (b + m − 1), so E events alone bound that from below by .5^(1/E) at even odds: without any event d = m, and
-    the bound falls to 1 + .7 / E. Both arms share one d.
+    the bound falls to 1 + .7 / E. In and out share one d.
 
     Args:
-        arms: Sums over both arms, for estimable examples only.
+        in_out: Sums in and out, for estimable examples only.
         squares: The same sums of squared outcomes.
-        codes: Group of each example, int64[n].
+        groups: Group of each example, int64[n].
         n_groups: G.
         variance: The jackknife's variance of each group's mean, float64[G]; NaN (unknown) gives d = m.
 
@@ -100,21 +100,22 @@ def group_floor(arms: InOut, squares: InOut, codes: IntArray, n_groups: int, *, 
 
     Example:
         >>> from lightning_memaudit.functional.memorization import InOut
-        >>> arms = InOut(np.array([25.0]), np.array([0.0]), np.array([25.0]), np.array([25.0]))
-        >>> low, high = group_floor(arms, arms, np.array([0]), 1, variance=np.array([0.0])).interval(np.array(0.025))
+        >>> in_out = InOut(np.array([25.0]), np.array([0.0]), np.array([25.0]), np.array([25.0]))
+        >>> floor = group_floor(in_out, in_out, np.array([0]), n_groups=1, variance=np.array([0.0]))
+        >>> low, high = floor.interval(np.array(0.025))
         >>> print(f"{low[0]:.4f} {high[0]:.4f}")
         0.8252 1.0267
     """
-    members = np.bincount(codes, minlength=n_groups).astype(np.float64)
+    members = np.bincount(groups, minlength=n_groups).astype(np.float64)
     samples, independent, events = [], np.zeros(n_groups), np.zeros(n_groups)
-    for mean, square, n in zip(arms.means(), squares.means(), (arms.n_in, arms.n_out), strict=True):
+    for mean, square, n in zip(in_out.means(), squares.means(), (in_out.n_in, in_out.n_out), strict=True):
         within = np.maximum(square - mean**2, 0.0)
         # The jackknife's own variance of a mean, so that the ratio is 1 for a single member.
-        independent += divide(group_mean(within * n / np.maximum(n - 1, 1) ** 2, codes, n_groups), members)
-        events += np.bincount(codes, weights=within * n, minlength=n_groups)
-        inverse = group_mean(1 / n, codes, n_groups)
-        spread = divide(group_mean(within / n, codes, n_groups), inverse)
-        samples.append((group_mean(mean, codes, n_groups), spread, divide(members, inverse)))
+        independent += divide(group_mean(within * n / np.maximum(n - 1, 1) ** 2, groups, n_groups=n_groups), members)
+        events += np.bincount(groups, weights=within * n, minlength=n_groups)
+        inverse = group_mean(1 / n, groups, n_groups=n_groups)
+        spread = divide(group_mean(within / n, groups, n_groups=n_groups), inverse)
+        samples.append((group_mean(mean, groups, n_groups=n_groups), spread, divide(members, inverse)))
 
     ratio = np.where(independent > 0, divide(variance, independent), np.where(np.isnan(variance), np.nan, 1.0))
     ratio = np.clip(np.where(np.isnan(ratio), members, ratio), 1.0, np.maximum(members, 1.0))

@@ -153,5 +153,6 @@ def _check(record: Any) -> None:
     mean = given["mean"][0] - given["mean"][1]
     if not math.isclose(given["estimate"], mean, rel_tol=1e-6, abs_tol=1e-6):
         raise ArgumentError(
-            f"record['estimate'] is {given['estimate']:.6g}, and its arms come to {mean:.6g}; write the report again."
+            f"record['estimate'] is {given['estimate']:.6g}, and its samples in and out come to {mean:.6g}; write the"
+            " report again."
         )

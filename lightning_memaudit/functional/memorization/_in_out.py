@@ -1,4 +1,4 @@
-"""Sums over the two arms of each example: the models that trained on it, and those that did not."""
+"""Sums in and out for each example: over the models that trained on it, and over those that did not."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class InOut:
 
     @property
     def estimable(self) -> BoolArray:
-        """Examples that have a model in each arm and no missing outcome, bool[n]."""
+        """Examples that have a model in, a model out and no missing outcome, bool[n]."""
         return np.asarray((self.n_in > 0) & (self.n_out > 0) & np.isfinite(self.sum_in + self.sum_out))
 
     def means(self) -> tuple[FloatArray, FloatArray]:
-        """Mean outcome in and out, float64[n] each; NaN for an empty arm."""
+        """Mean outcome in and out, float64[n] each; NaN without a model."""
         return divide(self.sum_in, self.n_in), divide(self.sum_out, self.n_out)
 
 
 def in_out_sums(correct: NDArray[Any], mask: BoolArray, weights: FloatArray | None = None) -> InOut:
-    """Sum outcomes over both arms, each model counted as often as its weight says.
+    """Sum outcomes in and out, each model counted as often as its weight says.
 
     Args:
         correct: Checked outcomes [M, n].
@@ -61,7 +61,7 @@ def in_out_sums(correct: NDArray[Any], mask: BoolArray, weights: FloatArray | No
     sum_in, sum_out, n_in = (np.zeros(correct.shape[1]) for _ in range(3))
     for row, inside, times in zip(correct, mask, weight, strict=True):
         if times:
-            # A missing outcome must spoil both arms, so products are used, not selections.
+            # A missing outcome must spoil both sums, so products are used, not selections.
             sum_in += times * (row * inside)
             sum_out += times * (row * ~inside)
             n_in += times * inside

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special, stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
@@ -17,6 +16,7 @@ from lightning_memaudit.functional.checks import (
     as_outcomes,
     as_positive_int,
     as_probability,
+    as_threshold,
     is_fractional,
 )
 from lightning_memaudit.functional.memorization._in_out import InOut, in_out_sums
@@ -35,7 +35,7 @@ class Prevalence:
     Attributes:
         threshold: τ.
         n_examples: n.
-        n_estimable: Examples with both arms and no missing outcome.
+        n_estimable: Examples with models in and out and no missing outcome.
         naive: Share with an estimated score ≥ τ; biased in either direction by the noise of the scores.
         above: Share whose interval lies wholly at or above τ.
         below: Share whose interval lies wholly below τ.
@@ -140,27 +140,26 @@ def prevalence(
         (30, 30, 0.3)
     """
     outcomes, inside = as_outcomes(correct, mask)
-    if not -1 < threshold < 1:
-        raise ArgumentError(f"threshold must lie between -1 and 1, got {threshold!r}; pass for instance 0.25.")
+    as_threshold(threshold)
     z = float(stats.norm.ppf(0.5 + as_probability(level, name="level") / 2))
     n_bootstrap = as_positive_int(n_bootstrap, name="n_bootstrap", minimum=0)
     codes = as_blocks(blocks, len(outcomes))
     name, fractional = interval_method(outcomes, method), is_fractional(outcomes)
 
-    arms = in_out_sums(outcomes, inside)
-    kept = arms.estimable
+    in_out = in_out_sums(outcomes, inside)
+    kept = in_out.estimable
     n_estimable = int(kept.sum())
-    low, high = interval_of_in_out(arms, outcomes, inside, level=level, name=name)
+    low, high = interval_of_in_out(in_out, outcomes, inside, level=level, name=name)
     above, below = int((low[kept] >= threshold).sum()), int((high[kept] < threshold).sum())
-    naive = _naive(arms, threshold, np.ones(len(kept)))
+    naive = _naive(in_out, threshold, np.ones(len(kept)))
     mixture, deconvolved, reason = None, float("nan"), ""
     if n_estimable == 0:
-        reason = "no example has models in both arms"
+        reason = "no example has models both in and out"
     elif fractional:
         reason = "outcomes are fractions, so their noise is not binomial"
     else:
         mixture = fit_mixture(
-            arms.sum_in[kept], arms.n_in[kept], arms.sum_out[kept], arms.n_out[kept], threshold=threshold
+            in_out.sum_in[kept], in_out.n_in[kept], in_out.sum_out[kept], in_out.n_out[kept], threshold=threshold
         )
         deconvolved = mixture.share(threshold)
 
@@ -282,10 +281,10 @@ def _likelihood(k: FloatArray, n: FloatArray, grid: FloatArray) -> FloatArray:
     return np.asarray(np.exp(log - log.max(axis=1, keepdims=True)), dtype=np.float64)
 
 
-def _naive(arms: InOut, threshold: float, counts: FloatArray) -> float:
+def _naive(in_out: InOut, threshold: float, counts: FloatArray) -> float:
     """Share of estimable examples with a score of at least the threshold."""
-    mean_in, mean_out = arms.means()
-    kept = arms.estimable
+    mean_in, mean_out = in_out.means()
+    kept = in_out.estimable
     total = float(counts[kept].sum())
     # The tolerance keeps scores such as .95 - .70 on the right side of .25.
     reached = mean_in[kept] - mean_out[kept] >= threshold - 1e-12
@@ -304,16 +303,16 @@ def _resampled(
     n_blocks, n = int(blocks.max()) + 1, correct.shape[1]
     weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks))[blocks].astype(np.float64)
     counts = rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
-    arms = in_out_sums(correct, mask, weights)
-    naive = _naive(arms, threshold, counts)
-    kept = arms.estimable & (counts > 0)
+    in_out = in_out_sums(correct, mask, weights)
+    naive = _naive(in_out, threshold, counts)
+    kept = in_out.estimable & (counts > 0)
     if mixture is None or not kept.any():
         return naive, float("nan")
     fit = fit_mixture(
-        arms.sum_in[kept],
-        arms.n_in[kept],
-        arms.sum_out[kept],
-        arms.n_out[kept],
+        in_out.sum_in[kept],
+        in_out.n_in[kept],
+        in_out.sum_out[kept],
+        in_out.n_out[kept],
         threshold=threshold,
         counts=counts[kept],
         start=mixture,

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import as_indices, as_outcomes, as_positive_int, divide
+from lightning_memaudit.functional.checks import (
+    argument_error,
+    as_indices,
+    as_outcomes,
+    as_positive_int,
+    as_threshold,
+    divide,
+)
 from lightning_memaudit.functional.memorization._in_out import in_out_sums
 from lightning_memaudit.functional.memorization._score import interval_method, interval_of_in_out
 
@@ -101,8 +108,8 @@ def prevalence_bounds(
     correct: Array,
     mask: Array,
     groups: Array,
-    n_groups: int,
     *,
+    n_groups: int,
     threshold: float = 0.25,
     spent: float = 1.0,
 ) -> PrevalenceBounds:
@@ -126,26 +133,25 @@ def prevalence_bounds(
         >>> rng = np.random.default_rng(0)
         >>> mask = rng.random((400, 100)) < 0.7
         >>> correct = np.where(np.arange(100) < 30, mask, True)
-        >>> found = prevalence_bounds(correct, mask, np.zeros(100, dtype=int), 1)
+        >>> found = prevalence_bounds(correct, mask, np.zeros(100, dtype=int), n_groups=1)
         >>> found.lower(0.05).round(2), found.upper(0.05).round(2)
         (array([0.3]), array([0.32]))
     """
     outcomes, inside = as_outcomes(correct, mask)
-    if not -1 < threshold < 1:
-        raise ArgumentError(f"threshold must lie between -1 and 1, got {threshold!r}; pass for instance 0.25.")
+    as_threshold(threshold)
     if not 0 < spent <= 1:
-        raise ArgumentError(f"spent must lie in (0, 1], got {spent!r}; pass 1.0 where nothing stopped the training.")
+        raise argument_error("spent", spent, "a number in (0, 1] is needed, 1 where nothing stopped the training")
     total = as_positive_int(n_groups, name="n_groups")
     codes = as_indices(groups, name="groups", size=outcomes.shape[1], upper=total)
-    arms, name = in_out_sums(outcomes, inside), interval_method(outcomes, "agresti-caffo-level")
-    mean_in, mean_out = arms.means()
-    kept = arms.estimable
+    in_out, name = in_out_sums(outcomes, inside), interval_method(outcomes, "agresti-caffo-level")
+    mean_in, mean_out = in_out.means()
+    kept = in_out.estimable
 
     def count(which: Any) -> FloatArray:
         return np.bincount(codes[kept & which], minlength=total).astype(np.float64)
 
     tails = UPPER_TAIL / STRICTER * spent, LOWER_TAIL * spent
-    ends = [interval_of_in_out(arms, outcomes, inside, level=1 - 2 * tail, name=name) for tail in tails]
+    ends = [interval_of_in_out(in_out, outcomes, inside, level=1 - 2 * tail, name=name) for tail in tails]
     return PrevalenceBounds(
         n=count(True),
         naive=count(mean_in - mean_out >= threshold - 1e-12),

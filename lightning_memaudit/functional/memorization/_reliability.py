@@ -35,8 +35,8 @@ class Reliability:
         spearman_brown: Pearson stepped up to all M models.
         models_for_90: Number of models at which the step-up reaches .90; NaN when the halves do not agree at all.
         models_for_95: The same for .95.
-        n_examples: Examples with both arms in both halves of every split.
-        n_excluded: The others; a split leaves out those without both arms in both of its halves.
+        n_examples: Examples with models in and out in both halves of every split.
+        n_excluded: The others; a split leaves out those without models in and out in both of its halves.
         n_splits: Random splits averaged over.
     """
 
@@ -81,13 +81,14 @@ def models_for_reliability(n_models: int, reliability: float, *, target: float) 
         A whole number as float; NaN when ``reliability`` is not positive.
 
     Raises:
-        ArgumentError: ``target`` is not in (0, 1).
+        ArgumentError: ``n_models`` is below 1, or ``target`` not in (0, 1).
 
     Example:
         >>> models_for_reliability(100, 0.75, target=0.9)
         300.0
     """
     as_probability(target, name="target")
+    as_positive_int(n_models, name="n_models")
     if not reliability > 0:
         return float("nan")
     if reliability >= 1:
@@ -108,7 +109,7 @@ def split_half_reliability(correct: Array, mask: Array, seed: int = 0, *, blocks
 
     Returns:
         The Spearman–Brown step-up of the correlation, a reliability of the score from all M models; NaN where fewer
-        than three examples have both arms in both halves, or a half has no spread.
+        than three examples have models in and out in both halves, or a half has no spread.
 
     Raises:
         ArgumentError: Fewer than 4 models, or malformed arrays.
@@ -193,7 +194,7 @@ def half_scores(
         rng: Source of the split.
 
     Returns:
-        The two scores, float64[n]; NaN where a half lacks an arm.
+        The two scores, float64[n]; NaN where a half has no model in, or none out.
 
     Example:
         >>> mask = np.array([[True], [False]] * 2)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     BoolArray,
     FloatArray,
     IntArray,
     as_blocks,
+    as_choice,
     as_correct,
     as_indices,
     as_outcomes,
@@ -57,7 +57,7 @@ _METHODS: dict[str, Callable[..., Interval]] = {
 
 @dataclass(frozen=True, slots=True)
 class MemorizationScore:
-    """Memorization of each example, float64[n] each; NaN where an arm has no model.
+    """Memorization of each example, float64[n] each; NaN where no model has it in, or none has it out.
 
     Attributes:
         score: ``in_accuracy - out_accuracy``, in [−1, 1].
@@ -80,7 +80,7 @@ class GroupedMemorization:
 
     Attributes:
         n: Examples in the group, int64[G].
-        n_estimable: Those with both arms, int64[G]; the means are over these.
+        n_estimable: Those with models in and out, int64[G]; the means are over these.
         score: Mean score, float64[G].
         low: Lower end of the interval of the mean for these examples, over the randomness of models.
         high: Upper end.
@@ -103,14 +103,14 @@ def memorization_score(correct: Array, mask: Array) -> MemorizationScore:
     """Estimate memorization from models trained on random subsets (Feldman and Zhang 2020, Algorithm 1).
 
     ``mem_i = mean(correct[k, i] | i in subset k) - mean(correct[k, i] | i not in subset k)``. The authors' released
-    code counts an empty arm as accuracy 0, so that mem silently equals the accuracy IN; here it is NaN.
+    code counts no model out as accuracy 0, so that mem silently equals the accuracy IN; here it is NaN.
 
     Args:
         correct: Outcomes [M, n], 0/1 or in [0, 1] for sequences. A NaN makes that example NaN.
         mask: Membership [M, n].
 
     Returns:
-        Score, both accuracies and the sizes of both arms, float64[n] each.
+        Score, both accuracies and the numbers of models in and out, float64[n] each.
 
     Raises:
         ArgumentError: Fewer than 2 models, shapes that differ, or values out of range.
@@ -120,9 +120,9 @@ def memorization_score(correct: Array, mask: Array) -> MemorizationScore:
         >>> found.score, found.out_accuracy
         (array([ 1., nan]), array([ 0., nan]))
     """
-    arms = in_out_sums(*as_outcomes(correct, mask))
-    mean_in, mean_out = arms.means()
-    return MemorizationScore(mean_in - mean_out, mean_in, mean_out, arms.n_in, arms.n_out)
+    in_out = in_out_sums(*as_outcomes(correct, mask))
+    mean_in, mean_out = in_out.means()
+    return MemorizationScore(mean_in - mean_out, mean_in, mean_out, in_out.n_in, in_out.n_out)
 
 
 def c_score(correct: Array, mask: Array) -> FloatArray:
@@ -162,8 +162,7 @@ def interval_method(correct: Array, method: IntervalMethod = "agresti-caffo") ->
         >>> interval_method([[0.5], [1.0]], "newcombe")
         'welch-floor'
     """
-    if method not in _METHODS:
-        raise ArgumentError(f"method must be one of {sorted(_METHODS)}, got {method!r}; pass one of them.")
+    as_choice(method, name="method", options=get_args(IntervalMethod))
     return "welch-floor" if is_fractional(as_correct(correct)) else method
 
 
@@ -183,7 +182,7 @@ def memorization_interval(
             ``stopping.spending``), ``"newcombe"`` or ``"wald"``.
 
     Returns:
-        ``(low, high)``, float64[n] in [−1, 1]; NaN where an arm has no model.
+        ``(low, high)``, float64[n] in [−1, 1]; NaN where no model has it in, or none has it out.
 
     Raises:
         ArgumentError: As ``memorization_score``, or an unknown method or level.
@@ -199,12 +198,12 @@ def memorization_interval(
 
 
 def interval_of_in_out(
-    arms: InOut, correct: NDArray[Any], mask: BoolArray, *, level: float, name: str
+    in_out: InOut, correct: NDArray[Any], mask: BoolArray, *, level: float, name: str
 ) -> tuple[FloatArray, FloatArray]:
     """Interval of in minus out from sums that are already there.
 
     Args:
-        arms: Sums over both arms.
+        in_out: Sums in and out.
         correct: Checked outcomes [M, n].
         mask: Checked membership [M, n].
         level: Two-sided confidence level.
@@ -220,13 +219,13 @@ def interval_of_in_out(
         [-0.122 -0.122]
     """
     if name != "welch-floor":
-        return _METHODS[name](arms.sum_in, arms.n_in, arms.sum_out, arms.n_out, level=level)
+        return _METHODS[name](in_out.sum_in, in_out.n_in, in_out.sum_out, in_out.n_out, level=level)
     squares = in_out_sums(np.square(correct, dtype=np.float64), mask)
-    (mean_in, mean_out), (square_in, square_out) = arms.means(), squares.means()
+    (mean_in, mean_out), (square_in, square_out) = in_out.means(), squares.means()
     variance_in, variance_out = np.maximum(square_in - mean_in**2, 0.0), np.maximum(square_out - mean_out**2, 0.0)
     # Sums of fractions may exceed their count by rounding.
     mean_in, mean_out = np.minimum(mean_in, 1.0), np.minimum(mean_out, 1.0)
-    return welch_floor(mean_in, variance_in, arms.n_in, mean_out, variance_out, arms.n_out, level=level)
+    return welch_floor(mean_in, variance_in, in_out.n_in, mean_out, variance_out, in_out.n_out, level=level)
 
 
 def worst_case_standard_error(n_models: int, subset_fraction: float) -> float:
@@ -253,14 +252,14 @@ def worst_case_standard_error(n_models: int, subset_fraction: float) -> float:
 
 
 def models_for_in_and_out(n_examples: int, subset_fraction: float, *, probability: float = 0.95) -> int:
-    """Number of models at which every example has a model in each arm with a given probability.
+    """Number of models at which every example has a model in and a model out with a given probability.
 
     The smallest M with ``n (r^M + (1 - r)^M) <= 1 - probability`` (union bound over examples).
 
     Args:
         n_examples: n.
         subset_fraction: r.
-        probability: Probability wanted that no example lacks an arm.
+        probability: Probability wanted that no example lacks either.
 
     Returns:
         M, at least 2.
@@ -284,8 +283,8 @@ def grouped_memorization(
     correct: Array,
     mask: Array,
     groups: Array,
-    n_groups: int,
     *,
+    n_groups: int,
     level: float = 0.95,
     blocks: Array | None = None,
 ) -> GroupedMemorization:
@@ -293,7 +292,7 @@ def grouped_memorization(
 
     Examples are fixed and models are random, so one model's quality moves all examples of a group together; the
     delete-one (or delete-a-block) jackknife over models sees that, intervals that average over examples do not.
-    Cost is O(M · n). A replicate leaves out examples that lose an arm in it.
+    Cost is O(M · n). A replicate leaves out examples that lose all models in or out in it.
 
     Where memorization is plain (nearly always right in, wrong out) and the group small, few or no models disagree and
     the jackknife's width is too small or zero. So the interval is the smallest that holds both the jackknife's and
@@ -307,8 +306,8 @@ def grouped_memorization(
     at a nominal .95, for 20 to 200 models, members that are independent or share model quality, and paired blocks; at
     a nominal .995 it was at least .995 in nearly all cells. It is up to 1.00 near 0 and 1 in small groups. Groups of
     20 or more away from 0 and 1 gain about 5 % in width; a nearly unanimous large group may be far wider than members
-    that are in fact independent need. Both arms share one design effect: if failures are independent and common in
-    one arm but rare and shared by all members in the other, the floor is too low (.92 at 60 models, 30 members, .70
+    that are in fact independent need. In and out share one design effect: if failures are independent and common on
+    one side but rare and shared by all members in the other, the floor is too low (.92 at 60 models, 30 members, .70
     in and .02 out). Blocks that share failures of a single example are seen by the jackknife only.
 
     Args:
@@ -328,7 +327,7 @@ def grouped_memorization(
 
     Example:
         >>> mask = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1], [0, 0, 1]])
-        >>> found = grouped_memorization(mask, mask, [0, 0, 1], 3)
+        >>> found = grouped_memorization(mask, mask, [0, 0, 1], n_groups=3)
         >>> found.n, found.score
         (array([2, 1, 0]), array([ 1.,  1., nan]))
     """
@@ -336,27 +335,27 @@ def grouped_memorization(
     n_groups = as_positive_int(n_groups, name="n_groups")
     codes = as_indices(groups, name="groups", size=outcomes.shape[1], upper=n_groups)
     block_codes = as_blocks(blocks, len(outcomes))
-    arms = in_out_sums(outcomes, inside)
-    kept = np.flatnonzero(arms.estimable)
+    in_out = in_out_sums(outcomes, inside)
+    kept = np.flatnonzero(in_out.estimable)
     outcomes, inside, codes_kept = outcomes[:, kept], inside[:, kept], codes[kept]
-    arms = InOut(arms.sum_in[kept], arms.sum_out[kept], arms.n_in[kept], arms.n_out[kept])
-    mean_in, mean_out = arms.means()
+    in_out = InOut(in_out.sum_in[kept], in_out.sum_out[kept], in_out.n_in[kept], in_out.n_out[kept])
+    mean_in, mean_out = in_out.means()
 
     n_blocks = int(block_codes.max()) + 1
     replicates = np.empty((n_blocks, n_groups))
     for b in range(n_blocks):
         left = in_out_sums(outcomes[block_codes == b], inside[block_codes == b])
-        rest_in = divide(arms.sum_in - left.sum_in, arms.n_in - left.n_in)
-        rest_out = divide(arms.sum_out - left.sum_out, arms.n_out - left.n_out)
-        replicates[b] = group_mean(rest_in - rest_out, codes_kept, n_groups)
+        rest_in = divide(in_out.sum_in - left.sum_in, in_out.n_in - left.n_in)
+        rest_out = divide(in_out.sum_out - left.sum_out, in_out.n_out - left.n_out)
+        replicates[b] = group_mean(rest_in - rest_out, codes_kept, n_groups=n_groups)
     variance = (n_blocks - 1) / n_blocks * np.square(replicates - replicates.mean(axis=0)).sum(axis=0)
-    squares = in_out_sums(np.square(outcomes, dtype=np.float64), inside) if is_fractional(outcomes) else arms
+    squares = in_out_sums(np.square(outcomes, dtype=np.float64), inside) if is_fractional(outcomes) else in_out
     mean = GroupMean(
         n=np.bincount(codes_kept, minlength=n_groups).astype(np.float64),
-        estimate=group_mean(mean_in - mean_out, codes_kept, n_groups),
+        estimate=group_mean(mean_in - mean_out, codes_kept, n_groups=n_groups),
         variance=variance,
         df=np.full(n_groups, n_blocks - 1.0),
-        floor=group_floor(arms, squares, codes_kept, n_groups, variance=variance),
+        floor=group_floor(in_out, squares, codes_kept, n_groups=n_groups, variance=variance),
     )
     low, high = mean.interval(level)
     return GroupedMemorization(
@@ -365,7 +364,7 @@ def grouped_memorization(
         score=mean.estimate,
         low=low,
         high=high,
-        in_accuracy=group_mean(mean_in, codes_kept, n_groups),
-        out_accuracy=group_mean(mean_out, codes_kept, n_groups),
+        in_accuracy=group_mean(mean_in, codes_kept, n_groups=n_groups),
+        out_accuracy=group_mean(mean_out, codes_kept, n_groups=n_groups),
         mean=mean,
     )

@@ -7,14 +7,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     Array,
     FloatArray,
+    argument_error,
     as_array,
     as_outcomes,
     as_positive_int,
     as_probability,
+    as_threshold,
 )
 from lightning_memaudit.functional.memorization._in_out import in_out_sums
 from lightning_memaudit.functional.memorization._reliability import reliability
@@ -43,7 +44,7 @@ class Settled:
 
     def __post_init__(self) -> None:
         _check_looks(self.looks)
-        _check_threshold(self.threshold)
+        as_threshold(self.threshold)
         as_probability(self.share, name="share")
         as_probability(self.level, name="level")
 
@@ -140,10 +141,10 @@ def settled_share(
         threshold: τ, in (−1, 1).
         level: Two-sided level of each interval.
         method: ``"agresti-caffo-level"``, ``"agresti-caffo"`` or ``"newcombe"``. Wald is refused: its width is zero
-            where both arms are unanimous, which settles everything at once. Fractions take ``welch_floor``.
+            where models in and models out are unanimous, which settles all at once. Fractions take ``welch_floor``.
 
     Returns:
-        The share; NaN where no example has both arms.
+        The share; NaN where no example has models in and out.
 
     Raises:
         ArgumentError: Malformed arrays, an option out of range, or ``method="wald"``.
@@ -154,12 +155,14 @@ def settled_share(
         1.0
     """
     if method == "wald":
-        raise ArgumentError("method must not be 'wald', whose intervals can have no width; pass 'agresti-caffo-level'.")
-    _check_threshold(threshold)
+        raise argument_error(
+            "method", method, "an interval that always has a width is needed, such as 'agresti-caffo-level'"
+        )
+    as_threshold(threshold)
     outcomes, inside = as_outcomes(correct, mask)
-    name, arms = interval_method(outcomes, method), in_out_sums(outcomes, inside)
-    low, high = interval_of_in_out(arms, outcomes, inside, level=as_probability(level, name="level"), name=name)
-    kept = arms.estimable
+    name, in_out = interval_method(outcomes, method), in_out_sums(outcomes, inside)
+    low, high = interval_of_in_out(in_out, outcomes, inside, level=as_probability(level, name="level"), name=name)
+    kept = in_out.estimable
     settled = (low[kept] > threshold) | (high[kept] < threshold)
     return float(settled.mean()) if kept.any() else float("nan")
 
@@ -197,13 +200,12 @@ def reached(
     outcomes, inside = as_outcomes(correct, mask)
     index = as_positive_int(look_index, name="look_index", minimum=0)
     if index >= len(rule.looks):
-        raise ArgumentError(
-            f"look_index must be below {len(rule.looks)}, the number of looks, got {look_index}; fix it."
+        raise argument_error(
+            "look_index", look_index, f"a number below {len(rule.looks)}, the number of looks, is needed"
         )
     if len(outcomes) != rule.looks[index]:
-        raise ArgumentError(
-            f"correct must hold the {rule.looks[index]} models declared for look {index}, got shape {outcomes.shape};"
-            " a look at another number of models is not covered by the levels."
+        raise argument_error(
+            "correct", outcomes, f"outcomes of the {rule.looks[index]} models declared for look {index} are needed"
         )
     level = float(spending(rule.looks, level=rule.level)[index])
     if isinstance(rule, Settled):
@@ -217,11 +219,4 @@ def _check_looks(looks: Array) -> None:
     counts = as_array(looks, name="looks", ndim=1)
     whole = np.isfinite(counts).all() and (counts == np.floor(counts)).all()
     if len(counts) == 0 or not whole or counts[0] < 2 or (np.diff(counts) <= 0).any():
-        raise ArgumentError(
-            f"looks must be ascending numbers of models from 2, got {looks!r}; pass for instance (50, 100, 200)."
-        )
-
-
-def _check_threshold(threshold: float) -> None:
-    if not -1 < threshold < 1:
-        raise ArgumentError(f"threshold must lie between -1 and 1, got {threshold!r}; pass for instance 0.25.")
+        raise argument_error("looks", looks, "ascending numbers of models from 2 are needed, such as (50, 100, 200)")

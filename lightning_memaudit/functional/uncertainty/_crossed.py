@@ -125,13 +125,13 @@ class Crossed:
         return effects, residual * trace, rank
 
 
-def crossed(table: NDArray[Any], means: FloatArray, codes: IntArray, n_groups: int) -> Crossed:
+def crossed(table: NDArray[Any], means: FloatArray, groups: IntArray, *, n_groups: int) -> Crossed:
     """Sum a table of outcomes by group.
 
     Args:
         table: Outcomes [K, n]; NaN where a model has none.
         means: Mean of each example over the models that have it, float64[n].
-        codes: Group of each example, int64[n].
+        groups: Group of each example, int64[n].
         n_groups: G.
 
     Returns:
@@ -139,7 +139,7 @@ def crossed(table: NDArray[Any], means: FloatArray, codes: IntArray, n_groups: i
 
     Example:
         >>> x = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-        >>> sums = crossed(x, x.mean(axis=0), np.array([0, 0, 1]), 2)
+        >>> sums = crossed(x, x.mean(axis=0), np.array([0, 0, 1]), n_groups=2)
         >>> sums.deviation
         array([[ 0.5,  0. ],
                [-0.5,  0. ]])
@@ -148,7 +148,7 @@ def crossed(table: NDArray[Any], means: FloatArray, codes: IntArray, n_groups: i
     """
 
     def by_group(values: FloatArray) -> FloatArray:
-        return np.asarray(np.bincount(codes, weights=values, minlength=n_groups), dtype=np.float64)
+        return np.asarray(np.bincount(groups, weights=values, minlength=n_groups), dtype=np.float64)
 
     n_models, n = table.shape
     missing = np.isnan(table) if table.dtype.kind == "f" else None
@@ -173,16 +173,16 @@ def crossed(table: NDArray[Any], means: FloatArray, codes: IntArray, n_groups: i
         squares=squares,
         total=by_group(means * count),
         n=size,
-        overlap=None if missing is None or complete else _overlap(~missing, count, codes, cells),
+        overlap=None if missing is None or complete else _overlap(~missing, count, groups, cells),
     )
 
 
-def _overlap(there: NDArray[np.bool_], count: FloatArray, codes: IntArray, cells: FloatArray) -> FloatArray:
+def _overlap(there: NDArray[np.bool_], count: FloatArray, groups: IntArray, cells: FloatArray) -> FloatArray:
     """Cells of each model on the diagonal, minus what each two models share."""
     n_models, n_groups = cells.shape
     overlap = np.zeros((n_groups, n_models, n_models))
     for group in range(n_groups):
-        columns = codes == group
+        columns = groups == group
         inside = there[:, columns].astype(np.float64)
         overlap[group] = np.diag(cells[:, group]) - (inside / count[columns]) @ inside.T
     return overlap

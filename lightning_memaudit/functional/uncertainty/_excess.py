@@ -109,7 +109,8 @@ def against_rest(
 
     Example:
         >>> from lightning_memaudit.functional.uncertainty import summarise
-        >>> found, parts = summarise([np.ones((3, 4)), np.eye(3, 4)], (1, -1), np.array([0, 0, 0, 1]), 2, paired=False)
+        >>> arms, groups = [np.ones((3, 4)), np.eye(3, 4)], np.array([0, 0, 0, 1])
+        >>> found, parts = summarise(arms, (1, -1), groups, n_groups=2, paired=False)
         >>> against_rest(found, parts, scale=1.0).estimate
         array([-0.08333333,  0.25      ])
     """

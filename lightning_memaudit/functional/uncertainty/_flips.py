@@ -79,29 +79,29 @@ class Flips:
         return divide(np.nan_to_num(divide(about, (self.n - 1) * (self.n - 2))), self.n)
 
 
-def flips(differences: FloatArray, codes: IntArray, n_groups: int) -> Flips:
+def flips(differences: FloatArray, groups: IntArray, *, n_groups: int) -> Flips:
     """Sum differences by group.
 
     Args:
         differences: d of each example, float64[n].
-        codes: Group of each, int64[n].
+        groups: Group of each, int64[n].
         n_groups: G.
 
     Returns:
         The sums.
 
     Example:
-        >>> found = flips(np.array([0.5, -0.5, 1.0]), np.array([0, 0, 1]), 2)
+        >>> found = flips(np.array([0.5, -0.5, 1.0]), np.array([0, 0, 1]), n_groups=2)
         >>> found.mean, found.lost
         (array([0., 1.]), array([0.5, 1. ]))
     """
 
     def by_group(values: FloatArray) -> FloatArray:
-        return np.asarray(np.bincount(codes, weights=values, minlength=n_groups), dtype=np.float64)
+        return np.asarray(np.bincount(groups, weights=values, minlength=n_groups), dtype=np.float64)
 
     shifted = differences - (differences.mean() if len(differences) else 0.0)
     return Flips(
-        n=by_group(np.ones(len(codes))),
+        n=by_group(np.ones(len(groups))),
         shifted=by_group(shifted),
         spread=by_group(shifted**2),
         third=by_group(shifted**3),

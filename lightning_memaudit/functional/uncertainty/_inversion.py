@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from scipy import special
 from scipy.optimize import elementwise
 
-from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import as_choice
 from lightning_memaudit.functional.uncertainty._take import take
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def one_sided_p_value(found: Bounded, margin: float | FloatArray, *, alternative
     Raises:
         ArgumentError: An unknown alternative.
     """
-    if alternative not in ("greater", "less"):
-        raise ArgumentError(f"alternative must be 'greater' or 'less', got {alternative!r}; pass one of them.")
+    as_choice(alternative, name="alternative", options=get_args(Tail))
     estimate = found.estimate
     above, distance = estimate >= margin, np.abs(estimate - margin)
 

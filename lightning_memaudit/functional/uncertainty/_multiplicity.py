@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.checks import Array, as_array
+from lightning_memaudit.functional.checks import Array, as_array, as_choice, element_error
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import FloatArray
@@ -35,9 +34,8 @@ def adjust_p_values(p: Array, *, method: Literal["holm", "bh"] = "holm") -> Floa
     values = as_array(p, name="p", ndim=1)
     wrong = (values < 0) | (values > 1)
     if wrong.any():
-        raise ArgumentError(f"p must lie in [0, 1], got {values[wrong][0]}; pass p-values, not statistics.")
-    if method not in ("holm", "bh"):
-        raise ArgumentError(f"method must be 'holm' or 'bh', got {method!r}; pass one of them.")
+        raise element_error("p", values, wrong, "p-values in [0, 1] are needed")
+    as_choice(method, name="method", options=("holm", "bh"))
     missing = np.isnan(values)
     filled = np.where(missing, 1.0, values)
     if not len(filled):

@@ -121,7 +121,8 @@ class OneSided:
 
         Example:
             >>> from lightning_memaudit.functional.uncertainty import two_way
-            >>> seen = two_way([np.ones((1, 50)), np.arange(50)[None] >= 5.0], (1, -1), np.zeros(50, dtype=int), 1)
+            >>> arms, groups = [np.ones((1, 50)), np.arange(50)[None] >= 5.0], np.zeros(50, dtype=int)
+            >>> seen = two_way(arms, (1, -1), groups, n_groups=1)
             >>> OneSided(seen, one_way=True).p_value(0.02).round(4)  # five or more of fifty at a rate of .02
             array([0.0032])
         """

@@ -34,7 +34,7 @@ def two_way_record(found: TwoWay, g: int) -> dict[str, Any] | None:
 
     Example:
         >>> from lightning_memaudit.functional.uncertainty import two_way
-        >>> found = two_way([np.ones((3, 50)), np.ones((4, 50))], (1, -1), np.zeros(50, dtype=int), 1)
+        >>> found = two_way([np.ones((3, 50)), np.ones((4, 50))], (1, -1), np.zeros(50, dtype=int), n_groups=1)
         >>> record = two_way_record(found, 0)
         >>> again = two_way_of([record])
         >>> bool(again.interval()[1][0] == found.interval()[1][0])
@@ -141,9 +141,8 @@ def excess_of(records: Sequence[Mapping[str, Any]]) -> Excess[TwoWay]:
     Example:
         >>> from lightning_memaudit.functional.uncertainty import against_rest
         >>> from lightning_memaudit.functional.uncertainty import summarise
-        >>> found = against_rest(
-        ...     *summarise([np.ones((3, 9)), np.eye(3, 9)], (1, -1), np.arange(9) % 2, 2, paired=True), scale=1.0
-        ... )
+        >>> arms = [np.ones((3, 9)), np.eye(3, 9)]
+        >>> found = against_rest(*summarise(arms, (1, -1), np.arange(9) % 2, n_groups=2, paired=True), scale=1.0)
         >>> again = excess_of([excess_record(found, g) for g in range(2)])
         >>> bool((again.interval()[1] == found.interval()[1]).all())
         True

@@ -37,8 +37,8 @@ def relative_interval(
     Example:
         >>> from lightning_memaudit.functional.uncertainty import two_way
         >>> tables, codes = (np.eye(4, 8), np.eye(4, 8, 1)), np.zeros(8, dtype=int)
-        >>> drop = two_way(tables, (1, -1), codes, 1)
-        >>> base, treated = (two_way([table], (1,), codes, 1, form="normal") for table in tables)
+        >>> drop = two_way(tables, (1, -1), codes, n_groups=1)
+        >>> base, treated = (two_way([table], (1,), codes, n_groups=1, form="normal") for table in tables)
         >>> relative_interval(drop, base, treated, level=0.9)[0]
         array([0.])
     """

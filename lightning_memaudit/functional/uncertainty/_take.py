@@ -28,7 +28,7 @@ def take(found: Found, rows: IntArray) -> Found:
     Example:
         >>> from lightning_memaudit.functional.uncertainty import OneSided
         >>> from lightning_memaudit.functional.uncertainty import two_way
-        >>> found = OneSided(two_way([np.eye(3), np.ones((3, 3))], (1, -1), np.arange(3), 3))
+        >>> found = OneSided(two_way([np.eye(3), np.ones((3, 3))], (1, -1), np.arange(3), n_groups=3))
         >>> take(found, np.array([2, 0])).n
         array([1., 1.])
     """
@@ -54,7 +54,7 @@ def joined(parts: Sequence[Found]) -> Found:
     Example:
         >>> from lightning_memaudit.functional.uncertainty import OneSided
         >>> from lightning_memaudit.functional.uncertainty import two_way
-        >>> found = OneSided(two_way([np.eye(3), np.ones((3, 3))], (1, -1), np.arange(3), 3))
+        >>> found = OneSided(two_way([np.eye(3), np.ones((3, 3))], (1, -1), np.arange(3), n_groups=3))
         >>> joined([found, found]).n
         array([1., 1., 1., 1., 1., 1.])
     """

@@ -239,7 +239,7 @@ class TwoWay:
             float64[G]; NaN for a group without examples.
 
         Example:
-            >>> found = two_way([np.ones((1, 50)), np.zeros((1, 50))], (1, -1), np.zeros(50, dtype=int), 1)
+            >>> found = two_way([np.ones((1, 50)), np.zeros((1, 50))], (1, -1), np.zeros(50, dtype=int), n_groups=1)
             >>> bool(found.p_value()[0] < 1e-9)
             True
         """
@@ -280,7 +280,7 @@ def flip_size(seen: Flips, scale: float) -> FloatArray:
 
     Example:
         >>> from lightning_memaudit.functional.uncertainty._flips import flips
-        >>> flip_size(flips(np.array([0.5, 0.5, 0.0]), np.zeros(3, dtype=int), 1), 1.0)
+        >>> flip_size(flips(np.array([0.5, 0.5, 0.0]), np.zeros(3, dtype=int), n_groups=1), 1.0)
         array([0.6])
     """
     squares, sizes = seen.squares / scale**2, (seen.lost + seen.gained) / scale
@@ -295,9 +295,9 @@ def _squared_t(tail: FloatArray, df: FloatArray) -> FloatArray:
 def two_way(
     tables: Sequence[NDArray[Any]],
     weights: Sequence[float],
-    codes: IntArray,
-    n_groups: int,
+    groups: IntArray,
     *,
+    n_groups: int,
     paired: bool = False,
     form: Form = "auto",
 ) -> TwoWay:
@@ -311,7 +311,7 @@ def two_way(
     Args:
         tables: Checked outcomes [K_a, n] of each arm, with NaN where a model has none.
         weights: Weight of each arm, such as (1, −1).
-        codes: Group of each example, int64[n]; every example has an outcome in every arm.
+        groups: Group of each example, int64[n]; every example has an outcome in every arm.
         n_groups: G.
         paired: Row k of every table belongs to one draw of the models.
         form: ``"auto"``: the score form where few examples differ, and skewness allowed for; ``"normal"``: neither.
@@ -320,12 +320,14 @@ def two_way(
         The estimate by group.
 
     Example:
-        >>> found = two_way([np.ones((3, 50)), np.ones((4, 50))], (1, -1), np.zeros(50, dtype=int), 1)
+        >>> found = two_way([np.ones((3, 50)), np.ones((4, 50))], (1, -1), np.zeros(50, dtype=int), n_groups=1)
         >>> low, high = found.interval()
         >>> print(f"{low[0]:.4f} {high[0]:.4f}")
         -0.0713 0.0713
     """
-    return assemble(*summarise(tables, weights, codes, n_groups, paired=paired), scale=reach(weights), form=form)
+    return assemble(
+        *summarise(tables, weights, groups, n_groups=n_groups, paired=paired), scale=reach(weights), form=form
+    )
 
 
 def reach(weights: Sequence[float]) -> float:
@@ -345,14 +347,14 @@ def reach(weights: Sequence[float]) -> float:
 
 
 def summarise(
-    tables: Sequence[NDArray[Any]], weights: Sequence[float], codes: IntArray, n_groups: int, *, paired: bool
+    tables: Sequence[NDArray[Any]], weights: Sequence[float], groups: IntArray, *, n_groups: int, paired: bool
 ) -> tuple[Flips, list[tuple[float, Crossed]]]:
     """Sum tables by group: differences of examples, and a crossed table for each independent draw of models.
 
     Args:
         tables: As for ``two_way``.
         weights: One an arm.
-        codes: Group of each example.
+        groups: Group of each example.
         n_groups: G.
         paired: One table of differences instead of one an arm.
 
@@ -360,7 +362,8 @@ def summarise(
         The flips, and weights with crossed sums.
 
     Example:
-        >>> found, parts = summarise([np.ones((2, 3)), np.zeros((2, 3))], (1, -1), np.zeros(3, int), 1, paired=True)
+        >>> arms = [np.ones((2, 3)), np.zeros((2, 3))]
+        >>> found, parts = summarise(arms, (1, -1), np.zeros(3, int), n_groups=1, paired=True)
         >>> found.mean, len(parts)
         (array([1.]), 1)
     """
@@ -370,10 +373,10 @@ def summarise(
     means = [example_means(table) for table in tables]
     differences = np.sum([weight * mean for weight, mean in zip(weights, means, strict=True)], axis=0)
     parts = [
-        (weight, crossed(table, mean, codes, n_groups))
+        (weight, crossed(table, mean, groups, n_groups=n_groups))
         for weight, table, mean in zip(weights, tables, means, strict=True)
     ]
-    return flips(np.asarray(differences), codes, n_groups), parts
+    return flips(np.asarray(differences), groups, n_groups=n_groups), parts
 
 
 def example_means(table: NDArray[Any]) -> FloatArray:
@@ -416,7 +419,7 @@ def assemble(
         The estimate by group.
 
     Example:
-        >>> found, parts = summarise([np.eye(2), np.eye(2)], (1, -1), np.array([0, 1]), 2, paired=False)
+        >>> found, parts = summarise([np.eye(2), np.eye(2)], (1, -1), np.array([0, 1]), n_groups=2, paired=False)
         >>> assemble(found, parts, scale=1.0).estimate
         array([0., 0.])
     """

@@ -11,7 +11,7 @@ from lightning_memaudit.gates.reference.report import data_key
 if TYPE_CHECKING:
     from lightning_memaudit.gates.judged_report import Subject
     from lightning_memaudit.gates.policy.policy import Policy
-    from lightning_memaudit.gates.reference.report import Baseline
+    from lightning_memaudit.gates.reference.report import ReferenceReport
 
 __all__ = ["Look", "look_of", "looks_after"]
 
@@ -31,15 +31,15 @@ class Look:
     warnings: tuple[str, ...] = ()
 
 
-def look_of(policy: Policy, subject: Subject, baseline: Baseline | None) -> Look:
+def look_of(policy: Policy, subject: Subject, reference: ReferenceReport | None) -> Look:
     """Which look this is, and its α.
 
     Raises:
         MissingDataError: The policy shares α among looks, and nobody counts them, or all are used up.
     """
     key = data_key(subject.content)
-    counted = baseline is not None and baseline.looks is not None and key is not None
-    number = baseline.looks.get(key, 0) + 1 if counted else None  # type: ignore[union-attr, arg-type]
+    counted = reference is not None and reference.looks is not None and key is not None
+    number = reference.looks.get(key, 0) + 1 if counted else None  # type: ignore[union-attr, arg-type]
     if policy.looks is None:
         if number is None or number < 2:
             return Look(number, policy.alpha)
@@ -65,9 +65,9 @@ def look_of(policy: Policy, subject: Subject, baseline: Baseline | None) -> Look
     return Look(number, alpha, (said,))
 
 
-def looks_after(subject: Subject, baseline: Baseline | None) -> dict[str, int]:
+def looks_after(subject: Subject, reference: ReferenceReport | None) -> dict[str, int]:
     """Counts with this look included."""
-    counts = dict((baseline.looks if baseline is not None else None) or {})
+    counts = dict((reference.looks if reference is not None else None) or {})
     key = data_key(subject.content)
     if key is not None:
         counts[key] = counts.get(key, 0) + 1

@@ -1,4 +1,4 @@
-"""Baselines: what earlier reports said, and how often a test set was looked at."""
+"""Reports to compare with: what earlier ones said, and how often a test set was looked at."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.gates.judged_report import Judged
 
-__all__ = ["Baseline", "baseline_of", "data_key", "write_baseline", "write_looks"]
+__all__ = ["ReferenceReport", "data_key", "reference_of", "write_looks", "write_reference"]
 
 SCHEMA = 1
 _KIND = "memaudit-baseline"
@@ -29,7 +29,7 @@ _KEPT = ("status", "reason", "split", "arms", "overall", "by_group", "by_class",
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Baseline:
+class ReferenceReport:
     """What to compare with.
 
     Attributes:
@@ -41,18 +41,18 @@ class Baseline:
     looks: Mapping[str, int] | None = None
 
 
-def baseline_of(given: Judged | Baseline) -> Baseline:
-    """Read a baseline.
+def reference_of(given: Judged | ReferenceReport) -> ReferenceReport:
+    """Read what ``--baseline`` names.
 
     Args:
         given: What ``subject_of`` takes, a baseline file, or ``wandb://ENTITY/PROJECT/NAME:ALIAS``.
 
     Raises:
         MissingDataError: There is nothing there.
-        CorruptShardError: It is no baseline.
+        CorruptShardError: It is no report to compare with.
         MismatchError: It was written in another format.
     """
-    if isinstance(given, Baseline):
+    if isinstance(given, ReferenceReport):
         return given
     if isinstance(given, str) and given.startswith(_ARTIFACT):
         given = _download(given.removeprefix(_ARTIFACT))
@@ -60,7 +60,7 @@ def baseline_of(given: Judged | Baseline) -> Baseline:
         content = read_json(Path(given), name="baseline")
         if content.get("kind") == _KIND:
             return _of_file(content, str(given))
-    return Baseline(subject_of(given))
+    return ReferenceReport(subject_of(given))
 
 
 def data_key(content: Mapping[str, Any]) -> str | None:
@@ -71,11 +71,11 @@ def data_key(content: Mapping[str, Any]) -> str | None:
     return digest({split: known for split, known in data.items() if split != "train"} or data)
 
 
-def write_baseline(subject: Subject, path: str, *, looks: Mapping[str, int]) -> None:
+def write_reference(subject: Subject, path: str, *, looks: Mapping[str, int]) -> None:
     """Write a new baseline file.
 
     Args:
-        subject: The report that becomes the baseline.
+        subject: The report that later ones are compared with.
         path: The file, or an fsspec URL.
         looks: Looks so far, this one included.
 
@@ -108,7 +108,7 @@ def _write(path: str, content: Mapping[str, Any]) -> None:
     Storage(folder or ("/" if path.startswith("/") else "."), name="baseline").write(name, text.encode())
 
 
-def _of_file(content: Mapping[str, Any], path: str) -> Baseline:
+def _of_file(content: Mapping[str, Any], path: str) -> ReferenceReport:
     if content.get("schema") != SCHEMA:
         raise MismatchError(
             f"baseline={path!r} is of schema {content.get('schema')!r} and this version reads {SCHEMA}; write a new "
@@ -118,7 +118,7 @@ def _of_file(content: Mapping[str, Any], path: str) -> Baseline:
     sound = isinstance(report, dict) and isinstance(looks, dict)
     if not sound or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in looks.values()):  # type: ignore[union-attr]
         raise CorruptShardError(f"baseline={path!r} lacks its report or its looks; restore it, or write a new one")
-    return Baseline(Subject(path, report), looks)  # type: ignore[arg-type]
+    return ReferenceReport(Subject(path, report), looks)  # type: ignore[arg-type]
 
 
 def _pruned(value: Any, depth: int = 0) -> Any:

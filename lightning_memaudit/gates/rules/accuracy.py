@@ -49,7 +49,7 @@ class Accuracy:
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Error rates of the groups."""
         return select(rule, subject, ERROR)
 
@@ -71,6 +71,6 @@ class Gap:
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Gaps of the groups."""
         return select(rule, subject, _GAP)

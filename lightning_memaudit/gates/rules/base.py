@@ -42,5 +42,5 @@ class RuleKind(Protocol):
     compares: ClassVar[bool]
     ignores: ClassVar[tuple[str, ...]]
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Everything that a rule of this kind is about, larger values being worse (an error rate, not an accuracy)."""

@@ -54,7 +54,7 @@ class Drop:
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Drops of the groups."""
         return select(rule, subject, DROP)
 
@@ -75,6 +75,6 @@ class ExcessDrop:
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Excess drops of the groups."""
         return select(rule, subject, _EXCESS)

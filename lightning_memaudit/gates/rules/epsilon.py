@@ -51,7 +51,7 @@ class Epsilon:
         if self.delta is not None and not _is_share(self.delta):
             raise ArgumentError(f"delta = {self.delta!r}; a number between 0 and 1 is needed, such as 1e-5")
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """The ε of each arm."""
         arms = arms_of(subject, _ARMS)
         if isinstance(arms, str):

@@ -76,7 +76,7 @@ class Memorization:
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ("treatments",)
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Mean scores of the groups."""
         return select(rule, subject, MEAN)
 
@@ -110,7 +110,7 @@ class MemorizationPrevalence:
         ):
             raise ArgumentError(f"threshold = {self.threshold!r}; a number between -1 and 1 is needed, such as 0.25")
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Counts of the groups."""
         section, read = memorization_at(float(self.threshold)), partial(_read_counts, threshold=self.threshold)
         return select(rule, subject, Question(section, "prevalence", read, COUNTS, _not_fitted))

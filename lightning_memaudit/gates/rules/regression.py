@@ -58,17 +58,17 @@ class Regression:
         if self.metric not in get_args(Metric):
             raise ArgumentError(f"metric = {self.metric!r}; one of {', '.join(get_args(Metric))} is needed")
 
-    def evidence(self, rule: Rule, subject: Subject, baseline: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Worsening of the groups."""
-        if baseline is None:
+        if reference is None:
             yield Problem(None, None, "the rule compares with a baseline and there is none; pass --baseline")
             return
         question = _QUESTIONS[self.metric]
-        now, then = arms_of(subject, question), arms_of(baseline, question)
+        now, then = arms_of(subject, question), arms_of(reference, question)
         if isinstance(now, str) or isinstance(then, str):
             yield Problem(None, None, now if isinstance(now, str) else f"baseline: {then}")
             return
-        differ = mismatches(subject, baseline, question)
+        differ = mismatches(subject, reference, question)
         if differ:
             yield Problem(None, None, f"the baseline cannot be compared with: {'; '.join(differ)}")
             return
@@ -82,22 +82,22 @@ class Regression:
             if problem is not None:
                 yield Problem(arm or None, None, problem)
                 continue
-            tables = self._tables(question, subject, baseline, arm, (now[arm], then[arm]))
+            tables = self._tables(question, subject, reference, arm, (now[arm], then[arm]))
             yield from choose_groups(rule, arm or None, tables, subject)
 
     def _tables(
-        self, question: Question, subject: Subject, baseline: Subject, arm: str, entries: tuple[Any, Any]
+        self, question: Question, subject: Subject, reference: Subject, arm: str, entries: tuple[Any, Any]
     ) -> dict[str, Table | str]:
-        key = ("regression", question.section, question.record, arm, id(baseline))
+        key = ("regression", question.section, question.record, arm, id(reference))
         if key not in subject.cache:
-            stores = subject.store, baseline.store
+            stores = subject.store, reference.store
             if self.metric == "accuracy" and stores[0] is not None and stores[1] is not None:
                 from lightning_memaudit.gates.reference.paired_stores import paired_tables
 
                 subject.cache[key] = paired_tables(stores[0], stores[1], arm)
             else:
                 now = tables_of(subject, question, arm, entries[0])
-                then = tables_of(baseline, question, arm, entries[1])
+                then = tables_of(reference, question, arm, entries[1])
                 lost = dict.fromkeys(then, "the baseline has this grouping and the report has lost it")
                 subject.cache[key] = lost | {name: _against(now[name], then.get(name)) for name in now}
         tables: dict[str, Table | str] = subject.cache[key]

@@ -80,7 +80,7 @@ def _rows(
     for values, scores in zip(confidence, (arm.base, arm.treated), strict=True):
         off.append(np.where(known, values - scores.correct, np.nan))
         each = [
-            calibration_by_group(row[cells], right[cells], codes[cells], total, level=LEVEL)
+            calibration_by_group(row[cells], right[cells], codes[cells], n_groups=total, level=LEVEL)
             for row, right, cells in zip(values, scores.correct, known, strict=True)
         ]
         means = {

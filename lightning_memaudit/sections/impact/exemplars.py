@@ -149,7 +149,7 @@ def _complete_tables(
 def _by_group(seen: Votes, partition: Partition) -> list[dict[str, Any]]:
     total, codes = len(partition.names), partition.codes[seen.judged]
     n = np.bincount(codes, minlength=total)
-    share = by_group(seen.exemplar[seen.judged], codes, total)
+    share = by_group(seen.exemplar[seen.judged], codes, n_groups=total)
     return [
         {
             "group": name,

@@ -139,7 +139,7 @@ def describe_labels(arm: PairedArm, divided: Mapping[str, Partition | None]) -> 
             described[name] = unavailable("within a label accuracy is its recall: see the rows by label")
         else:
             n_labels, n_groups = len(labels.names), len(partition.names)
-            codes = intersection(partition.codes, labels.codes, n_labels)
+            codes = intersection(partition.codes, labels.codes, n_labels=n_labels)
             drop = accuracy_drop(*arm.outcomes(), codes, paired=True, level=LEVEL, n_groups=n_groups * n_labels)
             cells = np.flatnonzero(drop.n)
             described[name] = found(
@@ -280,7 +280,7 @@ def _losses(arm: PairedArm, partition: Partition) -> dict[str, Any]:
     total = len(partition.names)
     finite = arm.judged & np.isfinite(arm.base.loss) & np.isfinite(arm.treated.loss)
     base, treated = (np.where(finite, scores.loss, np.nan) for scores in (arm.base, arm.treated))
-    n_left_out = by_group(arm.judged.sum(axis=0) - finite.sum(axis=0), partition.codes, total)
+    n_left_out = by_group(arm.judged.sum(axis=0) - finite.sum(axis=0), partition.codes, n_groups=total)
     n_left_out = np.nan_to_num(n_left_out) * np.bincount(partition.codes, minlength=total)
     if arm.n_models > 1:
         rise = value_drop(treated, base, partition.codes, paired=True, level=LEVEL, n_groups=total)
@@ -294,7 +294,7 @@ def _losses(arm: PairedArm, partition: Partition) -> dict[str, Any]:
         }
     means = [example_means(x) for x in (base, treated)]
     there = ~np.isnan(means[0])
-    first, second = (by_group(x[there], partition.codes[there], total) for x in means)
+    first, second = (by_group(x[there], partition.codes[there], n_groups=total) for x in means)
     none = np.full(total, np.nan)
     return {
         "base": first,

@@ -126,8 +126,8 @@ def find_influence_mass(
             for g, (group, mean, share) in enumerate(
                 zip(
                     part.names,
-                    by_group(mass, part.codes, len(part.names)),
-                    by_group(mass > 0, part.codes, len(part.names)),
+                    by_group(mass, part.codes, n_groups=len(part.names)),
+                    by_group(mass > 0, part.codes, n_groups=len(part.names)),
                     strict=True,
                 )
             )

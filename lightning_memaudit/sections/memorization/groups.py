@@ -38,13 +38,13 @@ def group_rows(
 ) -> list[dict[str, Any]]:
     """Memorization and fit of each group."""
     grouped = grouped_memorization(
-        outcomes.correct, outcomes.mask, codes, len(names), level=level, blocks=outcomes.blocks
+        outcomes.correct, outcomes.mask, codes, n_groups=len(names), level=level, blocks=outcomes.blocks
     )
     counts = prevalence_bounds(
         outcomes.correct,
         outcomes.mask,
         codes,
-        len(names),
+        n_groups=len(names),
         threshold=threshold,
         spent=min((1 - level) / (1 - LEVEL), 1.0),
     )

@@ -9,9 +9,8 @@ from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightning_memaudit.callbacks.outcome_recorder import OutcomeRecorder
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS, InternalCallback
-from lightning_memaudit.callbacks.stop_after_first_batch import StopAfterFirstBatch
+from lightning_memaudit.callbacks.recording import Recorder, StopAfterFirstBatch
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -48,7 +47,7 @@ class StoppedEarly(Exception):  # noqa: N818 - a signal, not an error
     """Raised out of ``Trainer.fit`` after as many steps as were asked for."""
 
 
-_OURS = (InternalCallback, OutcomeRecorder, StopAfterFirstBatch)
+_OURS = (InternalCallback, Recorder, StopAfterFirstBatch)
 _CALLBACK_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 

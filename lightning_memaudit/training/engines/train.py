@@ -90,9 +90,9 @@ def _train_together(
     arm = population.recipe.arm
     for index, model_id in enumerate(model_ids):
         if model_id in population.recipe.keep_weights:
-            store.write_weights(model_id, chunk.stack.member(index), treatment=arm)
+            store.write_weights(model_id, chunk.stack.member(index), arm=arm)
     with ThreadPoolExecutor(max_workers=4) as pool:  # the time goes into waiting for the disk
-        for written in [pool.submit(store.write, shard, treatment=arm) for shard in shards]:
+        for written in [pool.submit(store.write, shard, arm=arm) for shard in shards]:
             written.result()
 
 

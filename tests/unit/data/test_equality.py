@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_memaudit.data.equality import same
+from lightning_memaudit.data.equality import equal
 
 Pair = namedtuple("Pair", "x y")
 
@@ -73,11 +73,11 @@ UNLIKE = {
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_the_same_made_twice_is_the_same(name) -> None:
-    assert same(ALIKE[name](), ALIKE[name]())
+    assert equal(ALIKE[name](), ALIKE[name]())
 
 
 @pytest.mark.parametrize("name", UNLIKE)
 def test_another_is_not(name) -> None:
     first, second = UNLIKE[name]
-    assert not same(first, second)
-    assert same(first, first)
+    assert not equal(first, second)
+    assert equal(first, first)

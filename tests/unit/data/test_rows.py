@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lightning_memaudit.data.equality import same
+from lightning_memaudit.data.equality import equal
 from lightning_memaudit.data.randomness import random_state
 from lightning_memaudit.data.rows import (
     CollatedRows,
@@ -105,10 +105,10 @@ def test_rows_are_gathered_as_the_loader_collates_them(name) -> None:
     rows = materialise(loader, seed=0)
     assert isinstance(rows, TensorRows)
     assert len(rows) == N
-    assert same(list(InMemoryLoader(rows, loader.batch_size)), list(DataLoader(loader.dataset, loader.batch_size)))
+    assert equal(list(InMemoryLoader(rows, loader.batch_size)), list(DataLoader(loader.dataset, loader.batch_size)))
     both = rows.batch(torch.tensor([[3, 1], [0, 2]]))
     expected = [rows.batch(torch.tensor([3, 1])), rows.batch(torch.tensor([0, 2]))]
-    assert same(both, torch.utils._pytree.tree_map(lambda *parts: torch.stack(parts), *expected))
+    assert equal(both, torch.utils._pytree.tree_map(lambda *parts: torch.stack(parts), *expected))
 
 
 @pytest.mark.parametrize("name", COLLATED)
@@ -119,7 +119,7 @@ def test_a_collate_of_its_own_is_called_for_each_batch(name) -> None:
     assert len(rows) == N
     assert rows.to(torch.device("cpu")) is rows
     again = DataLoader(loader.dataset, 8, collate_fn=loader.collate_fn)
-    assert same(list(InMemoryLoader(rows, 8)), list(again))
+    assert equal(list(InMemoryLoader(rows, 8)), list(again))
 
 
 def test_a_loader_in_memory_draws_what_a_sequential_loader_draws() -> None:
@@ -221,12 +221,12 @@ def test_rows_that_are_written_are_mapped(name, tmp_path) -> None:
     rows.save(tmp_path / "rows.pt")
     mapped = TensorRows.load(tmp_path / "rows.pt")
     everything = torch.arange(N)
-    assert same(mapped.batch(everything), rows.batch(everything))
+    assert equal(mapped.batch(everything), rows.batch(everything))
     assert type(mapped.batch(everything)) is type(rows.batch(everything))
     maps = Path("/proc/self/maps")  # where the system has it
     assert not maps.exists() or str(tmp_path / "rows.pt") in maps.read_text()
     mapped.leaves[0].zero_()
-    assert same(TensorRows.load(tmp_path / "rows.pt").batch(everything), rows.batch(everything))
+    assert equal(TensorRows.load(tmp_path / "rows.pt").batch(everything), rows.batch(everything))
 
 
 def test_the_memory_of_this_machine() -> None:

@@ -110,25 +110,11 @@ def test_affordable_steps_at_the_ends():
         (1e-6, {}, rf"target_epsilon=1e-06: no noise_multiplier up to {NOISE_RANGE[1]:g}.*raise target_epsilon"),
         (2.0, {"history": [(1.0, 0.05, 400)]}, r"target_epsilon=2.* since 6\.71 is spent already"),
         (1e7, {}, r"target_epsilon=1e\+07: 400 steps spend only .* set noise_multiplier yourself"),
-        (0.0, {}, "target_epsilon=0"),
-        (math.nan, {}, "target_epsilon=nan"),
-        (True, {}, "target_epsilon=True"),
-        (3.0, {"sample_rate": 0.0}, "sample_rate=0"),
-        (3.0, {"sample_rate": 1.1}, "sample_rate=1.1"),
-        (3.0, {"steps": 0}, "steps must be a whole number"),
-        (3.0, {"history": [(-1.0, 0.05, 1)]}, "noise_multiplier=-1"),
-        (3.0, {"history": [(math.nan, 0.05, 1)]}, "noise_multiplier=nan"),
     ],
 )
-def test_a_budget_that_no_noise_meets_and_figures_out_of_range_are_refused(target, options, message):
+def test_a_budget_that_no_noise_meets_is_refused(target, options, message):
     with pytest.raises(ArgumentError, match=message):
         noise_multiplier(target, 1e-5, **({"sample_rate": 0.05, "steps": 400} | options))
-
-
-@pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5, math.nan])
-def test_delta_is_a_probability(delta):
-    with pytest.raises(ArgumentError, match="delta"):
-        epsilon_spent([(1.0, 0.05, 1)], delta)
 
 
 def test_importing_opacus_leaves_the_root_logger_alone():

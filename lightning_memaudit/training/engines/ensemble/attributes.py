@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.hooks import RemovableHandle
 from torchmetrics import Metric, MetricCollection
 
-from lightning_memaudit.data.equality import same
+from lightning_memaudit.data.equality import equal
 from lightning_memaudit.training.engines.support import NotHonoured
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def first_difference(modules: Sequence[nn.Module]) -> str | None:
     first, *others = [attributes_of(module) for module in modules]
     for other in others:
         for name in [*first, *other]:
-            if name not in first or name not in other or not same(first[name], other[name]):
+            if name not in first or name not in other or not equal(first[name], other[name]):
                 return name
     return None
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.impact import accuracy_drop, decompose_drop
 from lightning_memaudit.functional.intervals import tango
 
@@ -68,10 +67,3 @@ def test_an_example_that_one_arm_lacks_is_in_no_part() -> None:
         assert part.n.tolist() == [2, 3]
         assert part.n_missing.tolist() == [1, 0]
     assert found.total.drop.tolist() == [1, 1]
-
-
-def test_messages_name_the_arm() -> None:
-    with pytest.raises(ArgumentError, match="clip_only"):
-        decompose_drop(np.ones((2, 3)), np.ones((2, 4)), np.ones((2, 3)), [0, 0, 0])
-    with pytest.raises(ArgumentError, match=r"private.*paired"):
-        decompose_drop(np.ones((2, 3)), np.ones((2, 3)), np.ones((3, 3)), [0, 0, 0], paired=True)

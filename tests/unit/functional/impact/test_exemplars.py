@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.impact import exemplar_odds, exemplars, taxicab_exemplars
 from lightning_memaudit.functional.memorization import MEMORIZATION_BINS, memorization_bins
 
@@ -87,24 +86,3 @@ def test_bins() -> None:
     codes, edges = memorization_bins([-1.5, -1, 0.0999, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, np.nan])
     assert codes.tolist() == [0, 0, 0, 1, 2, 3, 4, 4, 4, -1]
     assert len(edges) == 6
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: exemplars(BASE, TREATED, tie="first"), ["tie", "first"]),
-        (lambda: exemplars(BASE, TREATED[:, :3]), ["treated_predictions", "40"]),
-        (lambda: exemplars(BASE - 1, TREATED), ["base_predictions", "at least 0"]),
-        (lambda: exemplars(BASE + 0.5, TREATED), ["base_predictions", "logits"]),
-        (lambda: exemplars(BASE, TREATED, n_labels=3), ["n_labels", "4", "3"]),
-        (lambda: taxicab_exemplars(BASE[:0], TREATED), ["base_predictions", "(0, 40)"]),
-        (lambda: exemplar_odds([1, 0], [0.5]), ["exemplar", "1 truth values"]),
-        (lambda: exemplar_odds([0.5], [0.5]), ["exemplar"]),
-        (lambda: exemplar_odds([1], [0.5], edges=[1, 0]), ["edges", "[1.0, 0.0]"]),
-        (lambda: memorization_bins([0.5], [0.1]), ["edges", "2 ascending"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.impact import drop_by_memorization, memorization_slope
 from lightning_memaudit.functional.memorization import memorization_score
 
@@ -174,30 +173,3 @@ def test_bins_of_arms_that_share_no_model() -> None:
 
 
 BASE, MASK = np.ones((12, 5)), np.eye(12, 5)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: memorization_slope(BASE, MASK, BASE), ["pairs", "treated_mask", "neither"]),
-        (
-            lambda: memorization_slope(BASE, MASK, BASE, pairs=np.arange(12), treated_mask=MASK),
-            ["pairs", "treated_mask", "both"],
-        ),
-        (lambda: memorization_slope(BASE, MASK, BASE[:, :3], pairs=np.arange(12)), ["treated", "5 examples"]),
-        (lambda: memorization_slope(BASE, MASK, BASE[:2], pairs=[0, 12]), ["pairs", "12"]),
-        (lambda: memorization_slope(BASE, MASK, BASE[:2], pairs=[1, 1]), ["pairs", "twice"]),
-        (lambda: memorization_slope(BASE, MASK, BASE[:1], pairs=[1]), ["treated", "2 models"]),
-        (lambda: memorization_slope(BASE[:5], MASK[:5], BASE[:5], pairs=np.arange(5)), ["base", "6 models"]),
-        (lambda: memorization_slope(BASE[:8], MASK[:8], BASE[:5], pairs=np.arange(5)), ["4 without"]),
-        (lambda: memorization_slope(BASE, MASK, BASE, treated_mask=MASK[:3]), ["treated_mask", "(12, 5)"]),
-        (lambda: memorization_slope(BASE, MASK, BASE, pairs=np.arange(12), condition="test"), ["condition", "test"]),
-        (lambda: memorization_slope(BASE, MASK, BASE, pairs=np.arange(12), n_splits=0), ["n_splits", "0"]),
-        (lambda: memorization_slope(BASE, MASK, BASE, pairs=np.arange(12), level=0), ["level", "0"]),
-        (lambda: drop_by_memorization(BASE, MASK, BASE, pairs=np.arange(12), edges=[0]), ["edges"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value

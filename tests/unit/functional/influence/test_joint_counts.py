@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_memaudit.functional.influence import _joint_counts as counts
+from lightning_memaudit.functional.influence import _joint_counts as joint
 
 
 def draw(m: int, a: int, b: int, seed: int, p: float = 0.7):
@@ -21,16 +21,16 @@ def draw(m: int, a: int, b: int, seed: int, p: float = 0.7):
 
 def factors(first, second, *, packed: bool):
     return (
-        counts.factor(lambda at: first[:, at], first.shape, packed=packed),
-        counts.factor(lambda at: second[:, at], second.shape, packed=packed),
+        joint.factor(lambda at: first[:, at], first.shape, packed=packed),
+        joint.factor(lambda at: second[:, at], second.shape, packed=packed),
     )
 
 
 @pytest.fixture
 def fresh_kernel():
-    counts._kernel.cache_clear()
+    joint._kernel.cache_clear()
     yield
-    counts._kernel.cache_clear()
+    joint._kernel.cache_clear()
 
 
 @settings(deadline=None, max_examples=60)
@@ -46,7 +46,7 @@ def test_counts_of_chosen_columns_equal_int64(m, a, b, packed, seed) -> None:
     rng = np.random.default_rng(seed)
     rows, columns = np.flatnonzero(rng.random(a) < 0.8), np.flatnonzero(rng.random(b) < 0.8)
     exact = first.astype(np.int64).T @ second.astype(np.int64)
-    found = counts.joint_counts(*factors(first, second, packed=packed), rows, columns)
+    found = joint.joint_counts(*factors(first, second, packed=packed), rows, columns)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, exact[np.ix_(rows, columns)])
 
@@ -56,18 +56,18 @@ def test_counts_of_chosen_columns_equal_int64(m, a, b, packed, seed) -> None:
 def test_both_products_equal_int64(m, a, b, seed) -> None:
     first, second = draw(m, a, b, seed)
     exact = first.astype(np.int64).T @ second.astype(np.int64)
-    np.testing.assert_array_equal(counts.cross_counts(first, second), exact)
+    np.testing.assert_array_equal(joint.cross_counts(first, second), exact)
     left = torch.from_numpy(np.ascontiguousarray(first.T)).to(torch.int8)
-    np.testing.assert_array_equal(counts.int8_product(left, torch.from_numpy(second).to(torch.int8)).numpy(), exact)
+    np.testing.assert_array_equal(joint.int8_product(left, torch.from_numpy(second).to(torch.int8)).numpy(), exact)
 
 
 @pytest.mark.parametrize("engine", ["int8", "float32", "bits"])
 def test_counts_beyond_what_bfloat16_holds(engine, monkeypatch) -> None:
-    monkeypatch.setattr(counts, "_int8_is_faster", lambda: engine == "int8")
+    monkeypatch.setattr(joint, "_int8_is_faster", lambda: engine == "int8")
     first, second = draw(4001, 7, 5, seed=0, p=0.9)
     exact = first.astype(np.int64).T @ second.astype(np.int64)
     both = factors(first, second, packed=engine == "bits")
-    np.testing.assert_array_equal(counts.joint_counts(*both, np.arange(7), np.arange(5)), exact)
+    np.testing.assert_array_equal(joint.joint_counts(*both, np.arange(7), np.arange(5)), exact)
     rounded = torch.from_numpy(exact).to(torch.bfloat16).double().numpy()
     assert (rounded != exact).any()
 
@@ -77,55 +77,55 @@ def test_fractions_and_arrays_that_must_not_be_written() -> None:
     fractions = np.random.default_rng(2).random((30, 3))
     for array in (first, second, fractions):
         array.flags.writeable = False
-    found = counts.joint_counts(*factors(first, fractions, packed=False), np.arange(4), np.arange(3))
+    found = joint.joint_counts(*factors(first, fractions, packed=False), np.arange(4), np.arange(3))
     np.testing.assert_allclose(found, first.T.astype(float) @ fractions, rtol=1e-13)
     np.testing.assert_array_equal(
-        counts.joint_counts(*factors(first, second, packed=False), np.arange(4), np.arange(3)),
-        counts.joint_counts(*factors(first, second, packed=True), np.arange(4), np.arange(3)),
+        joint.joint_counts(*factors(first, second, packed=False), np.arange(4), np.arange(3)),
+        joint.joint_counts(*factors(first, second, packed=True), np.arange(4), np.arange(3)),
     )
 
 
 @pytest.mark.parametrize("m", [1, 63, 64, 65, 200])
 def test_words_hold_every_model_once_and_end_in_zeros(m, monkeypatch) -> None:
-    monkeypatch.setattr(counts, "_AT_ONCE", 3)
+    monkeypatch.setattr(joint, "_AT_ONCE", 3)
     array, _ = draw(m, 8, 1, seed=m)
-    words = counts.pack(lambda at: array[:, at], array.shape)
+    words = joint.pack(lambda at: array[:, at], array.shape)
     assert words.shape == (8, -(-m // 64))
     np.testing.assert_array_equal(np.bitwise_count(words).sum(axis=1), array.sum(axis=0))
-    one_by_one = counts.pack(lambda at: np.eye(m, dtype=bool)[:, at], (m, m))
+    one_by_one = joint.pack(lambda at: np.eye(m, dtype=bool)[:, at], (m, m))
     assert (np.bitwise_count(one_by_one).sum(axis=1) == 1).all()
     assert len({row.tobytes() for row in one_by_one}) == m
-    assert counts.pack(lambda at: array[:, :0][:, at], (m, 0)).shape == (0, -(-m // 64))
+    assert joint.pack(lambda at: array[:, :0][:, at], (m, 0)).shape == (0, -(-m // 64))
 
 
 def test_bits_are_counted_where_that_repays_the_start(fresh_kernel) -> None:
-    assert not counts.popcount_pays(1000, 1000)
-    assert not counts._kernel.cache_info().currsize
-    assert counts.popcount_pays(2000, 10**9)
-    assert counts.popcount_pays(2, 1)
+    assert not joint.popcount_pays(1000, 1000)
+    assert not joint._kernel.cache_info().currsize
+    assert joint.popcount_pays(2000, 10**9)
+    assert joint.popcount_pays(2, 1)
 
 
 def test_products_remain_without_numba(fresh_kernel, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "lightning_memaudit.functional.influence._popcount", raising=False)
-    assert not counts.popcount_pays(2000, 10**9)
+    assert not joint.popcount_pays(2000, 10**9)
     first, second = draw(20, 3, 4, seed=3)
     exact = first.astype(np.int64).T @ second.astype(np.int64)
-    found = counts.joint_counts(*factors(first, second, packed=True), np.arange(3), np.arange(4))
+    found = joint.joint_counts(*factors(first, second, packed=True), np.arange(3), np.arange(4))
     np.testing.assert_array_equal(found, exact)
 
 
 def test_probe_answers_and_survives_a_torch_without_the_product(monkeypatch) -> None:
-    counts._int8_is_faster.cache_clear()
-    assert counts._int8_is_faster() in (True, False)
-    counts._int8_is_faster.cache_clear()
+    joint._int8_is_faster.cache_clear()
+    assert joint._int8_is_faster() in (True, False)
+    joint._int8_is_faster.cache_clear()
 
     def missing(a, b):
         raise RuntimeError("not there")
 
-    monkeypatch.setattr(counts, "int8_product", missing)
-    assert counts._int8_is_faster() is False
-    counts._int8_is_faster.cache_clear()
+    monkeypatch.setattr(joint, "int8_product", missing)
+    assert joint._int8_is_faster() is False
+    joint._int8_is_faster.cache_clear()
 
 
 def test_one_delay_does_not_decide_which_product_is_faster() -> None:
@@ -135,20 +135,20 @@ def test_one_delay_does_not_decide_which_product_is_faster() -> None:
         time.sleep(next(delays))
         return torch.ones(1)
 
-    assert counts._least_seconds(product) < 0.02
+    assert joint._least_seconds(product) < 0.02
 
 
 def test_a_torch_whose_product_is_wrong_is_not_used(monkeypatch) -> None:
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()) + (len(b) == 33))
-    counts._int8_is_faster.cache_clear()
-    assert not counts._int8_is_faster()
-    counts._int8_is_faster.cache_clear()
+    joint._int8_is_faster.cache_clear()
+    assert not joint._int8_is_faster()
+    joint._int8_is_faster.cache_clear()
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 16, 300])
 def test_one_row_times_a_matrix(width: int) -> None:
     first, second = draw(100, 1, width, seed=width)
     left = torch.from_numpy(np.ascontiguousarray(first.T)).to(torch.int8)
-    found = counts.int8_product(left, torch.from_numpy(second).to(torch.int8))
+    found = joint.int8_product(left, torch.from_numpy(second).to(torch.int8))
     assert found.shape == (1, width)
     np.testing.assert_array_equal(found.numpy(), first.astype(np.int64).T @ second.astype(np.int64))

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_memaudit.functional.influence._pairs import Region, select_pairs
-from lightning_memaudit.functional.influence._tiles import Values
+from lightning_memaudit.functional.influence._tiles import Tiles
 
 
-def of_matrix(matrix, *, packed: bool) -> Values:
-    return Values(lambda rows, columns: matrix[np.ix_(rows, columns)], packed)
+def of_matrix(matrix, *, packed: bool) -> Tiles:
+    return Tiles(lambda rows, columns: matrix[np.ix_(rows, columns)], packed)
 
 
 @settings(deadline=None, max_examples=100)

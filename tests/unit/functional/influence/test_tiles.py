@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_memaudit.functional.influence import _tiles as values
+from lightning_memaudit.functional.influence import _tiles as tiles
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def draw(n_models: int, n: int, seed: int):
 def both_engines(monkeypatch, build):
     found = []
     for packed in (True, False):
-        monkeypatch.setattr(values, "popcount_pays", lambda n_models, n_pairs, packed=packed: packed)
+        monkeypatch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs, packed=packed: packed)
         found.append(build())
         assert found[-1].packed is packed
     return found
@@ -41,9 +41,9 @@ def test_both_engines_give_equal_bits(n_models, monkeypatch) -> None:
     correct, mask = draw(n_models, 40, seed=n_models)
     rows, columns = np.array([0, 1, 2, 7, 30]), np.arange(3, 35)
     for build in (
-        lambda: values.influence_values(correct, n_pairs=1)(mask),
-        lambda: values.given_out_values(correct, mask, min_models=2, n_pairs=1)(mask[::-1]),
-        lambda: values.mutual_values(values.given_out_values(correct, mask, min_models=1, n_pairs=1)(mask)),
+        lambda: tiles.influence_tiles(correct, n_pairs=1)(mask),
+        lambda: tiles.given_out_tiles(correct, mask, min_models=2, n_pairs=1)(mask[::-1]),
+        lambda: tiles.mutual_tiles(tiles.given_out_tiles(correct, mask, min_models=1, n_pairs=1)(mask)),
     ):
         bits, products = both_engines(monkeypatch, build)
         np.testing.assert_array_equal(bits.tile(rows, columns), products.tile(rows, columns))
@@ -52,21 +52,21 @@ def test_both_engines_give_equal_bits(n_models, monkeypatch) -> None:
 
 
 def test_fractions_are_never_packed(monkeypatch) -> None:
-    monkeypatch.setattr(values, "popcount_pays", lambda n_models, n_pairs: True)
+    monkeypatch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs: True)
     correct, mask = draw(20, 6, seed=1)
     half = correct * 0.5
-    assert not values.influence_values(half, n_pairs=1)(mask).packed
-    assert not values.given_out_values(half, mask, min_models=1, n_pairs=1)(mask).packed
+    assert not tiles.influence_tiles(half, n_pairs=1)(mask).packed
+    assert not tiles.given_out_tiles(half, mask, min_models=1, n_pairs=1)(mask).packed
     everything = np.arange(6), np.arange(6)
     np.testing.assert_allclose(
-        values.influence_values(half, n_pairs=1)(mask).tile(*everything),
-        values.influence_values(correct, n_pairs=1)(mask).tile(*everything) / 2,
+        tiles.influence_tiles(half, n_pairs=1)(mask).tile(*everything),
+        tiles.influence_tiles(correct, n_pairs=1)(mask).tile(*everything) / 2,
     )
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_tiles_have_bounded_size(packed) -> None:
-    work = values.Values(lambda rows, columns: np.zeros((len(rows), len(columns))), packed)
+    work = tiles.Tiles(lambda rows, columns: np.zeros((len(rows), len(columns))), packed)
     for n_rows, block in [(1, 4096), (50_000, 4096), (100, 7), (0, 5), (10**8, 10**8)]:
         height, width = work.tile_shape(n_rows, block)
         assert 1 <= height <= max(1, min(n_rows, block))
@@ -76,7 +76,7 @@ def test_tiles_have_bounded_size(packed) -> None:
 
 @pytest.mark.parametrize(("packed", "threads"), [(True, 2), (False, 1)])
 def test_only_packed_tiles_share_the_threads_of_torch(packed, threads, two_threads) -> None:
-    work = values.Values(lambda rows, columns: np.zeros((1, 1)), packed)
+    work = tiles.Tiles(lambda rows, columns: np.zeros((1, 1)), packed)
     seen = set()
 
     def job(number):
@@ -97,16 +97,16 @@ def test_an_error_in_a_tile_arrives(two_threads) -> None:
         raise MemoryError(f"tile {number}")
 
     with pytest.raises(MemoryError, match="tile 0"):
-        list(values.Values(lambda rows, columns: np.zeros((1, 1)), packed=True).each(job, range(5)))
+        list(tiles.Tiles(lambda rows, columns: np.zeros((1, 1)), packed=True).each(job, range(5)))
 
 
 def test_two_python_threads_may_compute_at_once(two_threads, monkeypatch) -> None:
-    monkeypatch.setattr(values, "popcount_pays", lambda n_models, n_pairs: True)
+    monkeypatch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs: True)
     expected, found = {}, {}
 
     def compute(seed, into):
         correct, mask = draw(300, 200, seed)
-        work = values.influence_values(correct, n_pairs=1)(mask)
+        work = tiles.influence_tiles(correct, n_pairs=1)(mask)
         into[seed] = list(work.each(lambda row: work.tile(np.array([row]), np.arange(200)), range(200)))
 
     for seed in range(4):

@@ -198,23 +198,3 @@ def test_size(n: int, first: float) -> None:
     assert seconds < 2
     assert peak < 200  # the imports take about 300 of the 500 MB
     assert n * found[0] == pytest.approx(first, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: cost_of_not_fitting(LAW, 5, n_classes=1), ["n_classes", "1"]),
-        (lambda: cost_of_not_fitting(LAW, 5, n_classes=2, max_count=0), ["max_count", "0"]),
-        (lambda: cost_of_limited_memorization(LAW, 5, n_classes=2, gamma=1.1), ["gamma", "[0, 1]", "1.1"]),
-        (lambda: cost_of_limited_memorization(LAW, 5, n_classes=2, gamma=float("nan")), ["gamma", "nan"]),
-        (lambda: cost_of_dp(LAW, 5, n_classes=2, epsilon=-0.1), ["epsilon", "-0.1"]),
-        (lambda: cost_of_dp(LAW, 5, n_classes=2, epsilon=1, delta=2), ["delta", "2"]),
-        (lambda: cost_of_dp(LAW, 5, n_classes=2, epsilon=1, bound="tight"), ["bound", "'tight'", "'sharp'"]),
-        (lambda: cost_of_dp(LAW, 5, n_classes=2, epsilon=1, adjacency="swap"), ["adjacency", "'swap'"]),
-        (lambda: cost_of_not_fitting(LAW, 5, n_classes=2, confidence=-1), ["confidence", "-1"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional import memorization
 
 
@@ -90,9 +89,3 @@ def test_all_unanimous_is_nan_gain() -> None:
     found = memorization.adjusted_memorization_score(mask, mask, np.arange(8))
     assert found.score.tolist() == pytest.approx([1.0])
     assert np.isnan(found.gain)
-
-
-@pytest.mark.parametrize("covariate", [[1.0, 2.0], [1.0, np.nan, 2.0]])
-def test_messages_name_the_argument(covariate) -> None:
-    with pytest.raises(ArgumentError, match=r"covariate must be 3 finite numbers"):
-        memorization.adjusted_memorization_score(np.eye(3), np.eye(3), covariate)

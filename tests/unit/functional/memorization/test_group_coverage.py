@@ -55,7 +55,7 @@ def simulate(n_models, size, p_in, p_out, *, kind="independent", paired=False, l
     mask, correct = (x[:, whole].reshape(n_models, -1) for x in (mask, correct))
     codes = np.repeat(np.arange(whole.sum()), size)
     blocks = np.arange(n_models) // 2 if paired else None
-    found = grouped_memorization(correct, mask, codes, int(whole.sum()), level=level, blocks=blocks)
+    found = grouped_memorization(correct, mask, codes, n_groups=int(whole.sum()), level=level, blocks=blocks)
     truth = (p_in - p_out).mean()
     new, old = (found.low, found.high), jackknife(correct, mask, size, blocks, level)
     assert (new[0] <= old[0] + 1e-9).all()
@@ -137,7 +137,7 @@ def test_a_unanimous_group_is_as_wide_as_agresti_caffo_for_one(level) -> None:
     low, high = agresti_caffo(40, 40, 0, 20, level=level, pseudo_counts="level")
     for size in (1, 5, 50):
         outcomes = np.repeat(mask, size, axis=1)
-        found = grouped_memorization(outcomes, outcomes, np.zeros(size, dtype=int), 1, level=level)
+        found = grouped_memorization(outcomes, outcomes, np.zeros(size, dtype=int), n_groups=1, level=level)
         assert found.score[0] == 1.0
         assert [found.low[0], found.high[0]] == pytest.approx([float(low), float(high)], abs=1e-9)
 
@@ -146,7 +146,7 @@ def test_a_group_of_one_holds_agresti_caffo_and_needs_no_second_model_in_an_arm(
     rng = np.random.default_rng(2)
     mask = rng.random((25, 40)) < 0.9
     correct = rng.random(mask.shape) < np.where(mask, 0.8, 0.2)
-    found = grouped_memorization(correct, mask, np.arange(40), 40)
+    found = grouped_memorization(correct, mask, np.arange(40), n_groups=40)
     n_in, n_out = mask.sum(0), (~mask).sum(0)
     low, high = agresti_caffo((correct & mask).sum(0), n_in, (correct & ~mask).sum(0), n_out, pseudo_counts="level")
     one, both = n_out == 1, n_out > 0
@@ -159,7 +159,7 @@ def test_a_group_of_one_holds_agresti_caffo_and_needs_no_second_model_in_an_arm(
 def test_fractions_have_a_floor_too() -> None:
     mask = np.arange(40)[:, None] % 2 > np.zeros(6)
     outcomes = np.where(mask, 0.9, 0.3)
-    found = grouped_memorization(outcomes, mask, [0, 0, 0, 0, 0, 1], 3)
+    found = grouped_memorization(outcomes, mask, [0, 0, 0, 0, 0, 1], n_groups=3)
     assert found.score[:2] == pytest.approx([0.6, 0.6])
     assert (found.high - found.low)[:2].min() > 0.1
     assert np.isnan([found.low[2], found.high[2]]).all()

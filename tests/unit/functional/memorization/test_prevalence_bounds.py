@@ -77,17 +77,14 @@ def test_bounds_hold_in_simulation(share, shared) -> None:
         out = np.where(np.arange(n) < n_memorized, 0.65, 0.68)
         u = np.repeat(rng.random((n_models, 1)), n, axis=1) if shared else rng.random((n_models, n))
         correct = u < np.where(mask, 0.9, out)
-        found = prevalence_bounds(correct, mask, np.zeros(n, dtype=int), 1)
+        found = prevalence_bounds(correct, mask, np.zeros(n, dtype=int), n_groups=1)
         missed[0] += found.upper(0.05)[0] < share
         missed[1] += found.lower(0.05)[0] > share
     assert max(missed) <= 0.05 * repeats
 
 
-def test_arguments_are_checked() -> None:
-    for wrong, words in (({"threshold": 1.0}, "threshold"), ({"spent": 0.0}, "spent")):
-        with pytest.raises(ArgumentError, match=words):
-            prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), 1, **wrong)
-    record = prevalence_record(prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), 1), 0)
+def test_records_are_checked() -> None:
+    record = prevalence_record(prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), n_groups=1), 0)
     for change in ({"n": None}, {"certain": 5.0}, {"naive": float("nan")}):
         with pytest.raises(ArgumentError, match="record"):
             prevalence_of([record | change])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional import intervals
 from lightning_memaudit.functional.memorization import (
     _reliability as reliability,
@@ -98,23 +97,3 @@ def test_reliable_uses_the_step_up() -> None:
     assert look.value == reliability.reliability(correct, mask, seed=3).spearman_brown
     assert look.stop
     assert not stopping.reached(stopping.Reliable(looks=(100,), target=0.999), correct, mask, 0).stop
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: stopping.spending((100, 50)), ["looks", "ascending"]),
-        (lambda: stopping.spending(()), ["looks", "ascending"]),
-        (lambda: stopping.Settled(looks=(1.5, 3)), ["looks", "1.5"]),
-        (lambda: stopping.Settled(threshold=3), ["threshold", "3"]),
-        (lambda: stopping.Settled(share=95), ["share", "95"]),
-        (lambda: stopping.Reliable(target=1), ["target", "1"]),
-        (lambda: stopping.settled_share(np.eye(3), np.eye(3), method="wald"), ["method", "wald", "agresti-caffo"]),
-        (lambda: stopping.reached(stopping.Settled(), np.eye(3), np.eye(3), 0), ["correct", "50 models", "(3, 3)"]),
-        (lambda: stopping.reached(stopping.Settled(), np.eye(3), np.eye(3), 4), ["look_index", "4"]),
-    ],
-)
-def test_messages_name_the_argument(call, words) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words), caught.value

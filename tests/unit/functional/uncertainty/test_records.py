@@ -58,7 +58,7 @@ def test_mean_memorization_survives_the_report() -> None:
     correct = rng.random((12, 30)) < np.where(mask, 0.9, 0.4)
     correct[:, 20:] = mask[:, 20:]  # a group without any variation
     codes = np.repeat([0, 1, 2], 10)
-    found = grouped_memorization(correct, mask, codes, 4).mean
+    found = grouped_memorization(correct, mask, codes, n_groups=4).mean
     records = [group_mean_record(found, g) for g in range(4)]
     assert records[3] is None
     again = group_mean_of([through_json(record) for record in records[:3]])

@@ -21,7 +21,7 @@ def test_limits_are_the_ratios_at_which_the_contrast_reaches_zero(paired, seed) 
     assert found.method == ("two-way",)
     assert found.two_way.model_variance[0] > 0
     for ratio in (found.relative_low[0], found.relative_high[0]):
-        contrast = two_way([base, treated], (1 - ratio, -1), codes, 1, paired=paired, form="normal")
+        contrast = two_way([base, treated], (1 - ratio, -1), codes, n_groups=1, paired=paired, form="normal")
         # For two arms the factor for their models is that of the drop, which is not quite that of the contrast.
         near = 1e-6 if paired else 0.03
         assert contrast.half_widths(np.array(0.025))[0] == pytest.approx(np.abs(contrast.estimate), rel=near)

@@ -64,7 +64,7 @@ def test_normal_form_is_the_textbook_formula(paired, n) -> None:
     base = (rng.random((12, n)) < 0.7 + ability).astype(float)
     treated = (rng.random((12 if paired else 5, n)) < 0.6).astype(float)
     codes = np.arange(n) % 2
-    found = two_way([base, treated], (1, -1), codes, 2, paired=paired, form="normal")
+    found = two_way([base, treated], (1, -1), codes, n_groups=2, paired=paired, form="normal")
     assert found.model_variance.max() > 0
     low, high = found.interval()
     for g in (0, 1):
@@ -77,7 +77,7 @@ def test_normal_form_is_the_textbook_formula(paired, n) -> None:
 def test_variance_of_models_is_that_of_the_table(seed, k, n) -> None:
     table = np.random.default_rng(seed).random((k, n))
     models, left = mean_squares(table)
-    found = crossed(table, table.mean(axis=0), np.zeros(n, dtype=int), 1)
+    found = crossed(table, table.mean(axis=0), np.zeros(n, dtype=int), n_groups=1)
     assert found.variance()[0] == pytest.approx((models - left) / (n * k), abs=1e-12)
 
 
@@ -89,7 +89,7 @@ def test_variance_of_models_is_unbiased_with_missing_cells() -> None:
     there = ~np.isnan(table).all(axis=0)
     table, codes = table[:, there], np.repeat(np.arange(groups), n)[there]
     count = (~np.isnan(table)).sum(axis=0)
-    found = crossed(table, example_means(table), codes, groups).variance()
+    found = crossed(table, example_means(table), codes, n_groups=groups).variance()
     error = found.std() / np.sqrt(groups)
     # The variance of an effect, .09, times the sum of squared weights of the models in the mean.
     weights = np.stack([np.bincount(codes, weights=w, minlength=groups) for w in ~np.isnan(table) / count])
@@ -101,7 +101,7 @@ def test_least_squares_of_a_full_table_is_the_usual_one() -> None:
     # One cell is missing in an example of another group, which sends the group through the general form.
     table = np.random.default_rng(2).random((4, 9))
     table[0, 8] = np.nan
-    found = crossed(table, example_means(table), np.repeat([0, 1], [5, 4]), 2).variance()
+    found = crossed(table, example_means(table), np.repeat([0, 1], [5, 4]), n_groups=2).variance()
     models, left = mean_squares(table[:, :5])
     assert found[0] == pytest.approx((models - left) / 20, abs=1e-12)
 
@@ -111,9 +111,9 @@ def test_rest_is_the_complement() -> None:
     table = rng.random((4, 20))
     table[rng.random(table.shape) < 0.2] = np.nan
     codes, means = rng.integers(0, 3, 20), example_means(table)
-    rest = crossed(table, means, codes, 3).rest()
+    rest = crossed(table, means, codes, n_groups=3).rest()
     for g in range(3):
-        alone = crossed(table[:, codes != g], means[codes != g], np.zeros((codes != g).sum(), dtype=int), 1)
+        alone = crossed(table[:, codes != g], means[codes != g], np.zeros((codes != g).sum(), dtype=int), n_groups=1)
         assert rest.variance()[g] == pytest.approx(alone.variance()[0], abs=1e-12)
 
 
@@ -123,7 +123,7 @@ def test_groups_without_flips_have_tangos_interval(case, models) -> None:
     row = np.repeat([1.0, 0.0], [case["a"], case["d"]])
     tables = [np.tile(row, (k, 1)) for k in models]
     for paired in (False, True) if models[0] == models[1] else (False,):
-        low, high = two_way(tables, (1, -1), np.zeros(len(row), dtype=int), 1, paired=paired).interval()
+        low, high = two_way(tables, (1, -1), np.zeros(len(row), dtype=int), n_groups=1, paired=paired).interval()
         assert [low[0], high[0]] == pytest.approx(case["tango"], abs=1e-9)
 
 
@@ -132,7 +132,9 @@ def test_one_model_an_arm_is_tangos_interval(case) -> None:
     counts = [case[name] for name in "abcd"]
     base, treated = (np.repeat(cells, counts)[None].astype(float) for cells in ([1, 1, 0, 0], [1, 0, 1, 0]))
     for paired in (False, True):
-        low, high = two_way([base, treated], (1, -1), np.zeros(sum(counts), dtype=int), 1, paired=paired).interval()
+        low, high = two_way(
+            [base, treated], (1, -1), np.zeros(sum(counts), dtype=int), n_groups=1, paired=paired
+        ).interval()
         assert [low[0], high[0]] == pytest.approx(case["tango"], abs=1e-9)
 
 
@@ -142,7 +144,7 @@ def test_algebra(seed, k0, k1, n, p) -> None:
     rng = np.random.default_rng(seed)
     tables = [(rng.random((k, n)) < q).astype(float) for k, q in ((k0, p), (k1, p / 2))]
     codes = rng.integers(0, 2, n)
-    found, mirrored = two_way(tables, (1, -1), codes, 3), two_way(tables[::-1], (1, -1), codes, 3)
+    found, mirrored = two_way(tables, (1, -1), codes, n_groups=3), two_way(tables[::-1], (1, -1), codes, n_groups=3)
     (low, high), (other_low, other_high) = found.interval(), mirrored.interval()
     there = found.n > 0
     assert low == pytest.approx(-other_high, abs=1e-9, nan_ok=True)
@@ -164,7 +166,7 @@ def test_flips_of_one_size_are_tangos_counts_of_that_size() -> None:
     # All 30 flips are by one half of the models, so that φ tends to 1/2 as they are many.
     base, treated = np.ones((2, 4000)), np.ones((2, 4000))
     treated[0, :30], treated[1, 30:60] = 0, 0
-    found = two_way([base, treated], (1, -1), np.zeros(4000, dtype=int), 1)
+    found = two_way([base, treated], (1, -1), np.zeros(4000, dtype=int), n_groups=1)
     assert found.score.all()
     low, high = found.interval()
     size = (15 + 0.25) / (30 + 0.25)
@@ -177,8 +179,8 @@ def test_score_and_normal_forms_agree_where_many_flip() -> None:
     rng = np.random.default_rng(3)
     base, treated = rng.random((1, 20000)) < 0.9, rng.random((1, 20000)) < 0.8
     codes = np.zeros(20000, dtype=int)
-    score = two_way([base, treated], (1, -1), codes, 1).interval()
-    normal = two_way([base, treated], (1, -1), codes, 1, form="normal").interval()
+    score = two_way([base, treated], (1, -1), codes, n_groups=1).interval()
+    normal = two_way([base, treated], (1, -1), codes, n_groups=1, form="normal").interval()
     assert score[0] != normal[0]
     assert np.ravel(score) == pytest.approx(np.ravel(normal), rel=0.01)
 
@@ -188,7 +190,7 @@ def test_score_and_normal_forms_agree_where_many_flip() -> None:
 def test_p_values_invert_the_interval(form, margin) -> None:
     rng = np.random.default_rng(4)
     tables = [rng.random((6, 300)) < p for p in (0.95, 0.9)]
-    found = two_way(tables, (1, -1), np.arange(300) % 5, 5, form=form)
+    found = two_way(tables, (1, -1), np.arange(300) % 5, n_groups=5, form=form)
     checked = 0
     for alternative, end, sides in (("two-sided", None, 1), ("greater", 0, 2), ("less", 1, 2)):
         for g, p in enumerate(found.p_value(margin, alternative=alternative)):
@@ -205,7 +207,7 @@ def test_p_values_invert_the_interval(form, margin) -> None:
 def test_p_value_is_students_where_all_models_agree() -> None:
     rng = np.random.default_rng(5)
     tables = [np.tile(rng.random(200) < p, (8, 1)) for p in (0.7, 0.5)]
-    found = two_way(tables, (1, -1), np.zeros(200, dtype=int), 1)
+    found = two_way(tables, (1, -1), np.zeros(200, dtype=int), n_groups=1)
     assert not found.score[0]
     p = stats.ttest_rel(tables[0][0].astype(float), tables[1][0].astype(float)).pvalue
     assert found.p_value()[0] == pytest.approx(p, rel=1e-9)
@@ -263,7 +265,7 @@ def test_skewness_lengthens_the_side_that_it_points_to() -> None:
     codes = np.arange(60) % 2
     hard = rng.random(60) ** 4
     tables = [rng.random((20, 60)) < p for p in (np.full(60, 0.9), 0.9 - 0.8 * hard)]
-    found, plain = (two_way(tables, (1, -1), codes, 2, form=form) for form in ("auto", "normal"))
+    found, plain = (two_way(tables, (1, -1), codes, n_groups=2, form=form) for form in ("auto", "normal"))
     d = tables[0].mean(axis=0) - tables[1].mean(axis=0)
     for g in (0, 1):
         x, variance = d[codes == g], plain.example_variance[g] + plain.model_variance[g]
@@ -284,7 +286,7 @@ def test_flips_of_many_sizes_lengthen_the_score_form_and_those_of_one_size_do_no
     codes = np.zeros(60, dtype=int)
     wrong = np.zeros((10, 60), dtype=bool)
     wrong[:, :4], wrong[:2, 4:14] = True, True  # four whole flips, ten small ones
-    found = two_way([np.ones((10, 60)), ~wrong], (1, -1), codes, 1)
+    found = two_way([np.ones((10, 60)), ~wrong], (1, -1), codes, n_groups=1)
     d = wrong.mean(axis=0)
     size = ((d**2).sum() + 0.25) / (d.sum() + 0.25)
     even = size**2 * d.sum() / 60 - 3 * d.mean() * size * d.sum() / 60 + 2 * d.mean() ** 3
@@ -296,7 +298,7 @@ def test_flips_of_many_sizes_lengthen_the_score_form_and_those_of_one_size_do_no
     bound = found.interval(0.9)[1][0]
     assert found.p_value(bound, alternative="less")[0] == pytest.approx(0.05, abs=1e-9)
     wrong[2:, 4:14] = True
-    same = two_way([np.ones((10, 60)), ~wrong], (1, -1), codes, 1)
+    same = two_way([np.ones((10, 60)), ~wrong], (1, -1), codes, n_groups=1)
     assert same.score[0]
     assert same.skewness[0] == 0
 
@@ -305,7 +307,7 @@ def test_excess_is_one_contrast_of_all_examples() -> None:
     rng = np.random.default_rng(6)
     base, treated = (rng.random((9, 400)) < 0.7).astype(float), (rng.random((7, 400)) < 0.6).astype(float)
     codes = rng.integers(0, 3, 400)
-    seen, parts = summarise([base, treated], (1, -1), codes, 3, paired=False)
+    seen, parts = summarise([base, treated], (1, -1), codes, n_groups=3, paired=False)
     found = against_rest(seen, parts, scale=1.0)
     excess, (low, high) = found.estimate, found.interval()
     d = base.mean(axis=0) - treated.mean(axis=0)
@@ -330,7 +332,7 @@ def test_excess_is_one_contrast_of_all_examples() -> None:
 
 
 def test_excess_of_a_single_group_is_no_claim() -> None:
-    seen, parts = summarise([np.ones((3, 5)), np.ones((3, 5))], (1, -1), np.zeros(5, int), 2, paired=False)
+    seen, parts = summarise([np.ones((3, 5)), np.ones((3, 5))], (1, -1), np.zeros(5, int), n_groups=2, paired=False)
     found = against_rest(seen, parts, scale=1.0)
     excess, (low, high) = found.estimate, found.interval()
     assert excess[0] == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lightning_memaudit.data.equality import same
+from lightning_memaudit.data.equality import equal
 from lightning_memaudit.data.rows import CollatedRows, InMemoryLoader, NotInMemoryError, TensorRows
 from lightning_memaudit.exceptions import UnsupportedDataError
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
@@ -49,7 +49,7 @@ def test_training_examples_are_scored_from_the_same_memory() -> None:
     assert isinstance(data.scoring["test"], InMemoryLoader)
     for split, loader in people.source.scoring_loaders().items():
         assert data.scoring[split].batch_size == loader.batch_size
-        assert same(list(data.scoring[split]), list(loader))
+        assert equal(list(data.scoring[split]), list(loader))
 
 
 @pytest.mark.filterwarnings("ignore:the examples of split 'test' differ each time")
