@@ -16,6 +16,7 @@ LAYERS = [
     "data",
     "outcomes",
     "metrics",
+    "record",
     "sections",
     "report",
     "loggers",

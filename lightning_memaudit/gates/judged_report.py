@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.report.schema import SCHEMA
-from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.entries import available, plain, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ class Subject:
             )
         options = {"threshold": float(threshold)} if threshold else {}
         try:
-            return plain(found(**_sections()[plain_name](self.store, **options).to_dict()))  # type: ignore[no-any-return]
+            return plain(available(**_sections()[plain_name](self.store, **options).to_dict()))  # type: ignore[no-any-return]
         except MissingDataError as missing:
             return unavailable(str(missing))
 

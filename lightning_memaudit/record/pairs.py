@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.record.fields import Columns
     from lightning_memaudit.record.record import Record
 
-__all__ = ["PairedArm", "Scores", "choose_split", "is_treated", "paired_arm", "scores_of", "treated_arms"]
+__all__ = ["PairedArm", "Scores", "choose_split", "held_out_split", "is_treated", "paired_arm", "scores_of", "treated_arms"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,6 +222,17 @@ def choose_split(splits: Sequence[str]) -> tuple[str, str]:
             if split.startswith(prefix):
                 return split, kind
     return "train", "training"
+
+
+def held_out_split(splits: Sequence[str]) -> str | None:
+    """The split to look at beside the training split: a test split, else a validation split, else None.
+
+    Example:
+        >>> held_out_split(("train", "val", "test")), held_out_split(("train",))
+        ('test', None)
+    """
+    split, _ = choose_split(splits)
+    return None if split == "train" else split
 
 
 def is_treated(arm: str) -> bool:

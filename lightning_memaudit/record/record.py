@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.outcomes.arms import BASELINE
+from lightning_memaudit.outcomes.shard_files import ids_on_disk
 from lightning_memaudit.record.arm import ArmOutcomes, ArmRecord, Wish, base_arm, read_arm
 from lightning_memaudit.record.block import Block, Consumer, Reads, Reduction
 from lightning_memaudit.record.scratch import MEMORY_LIMIT, Scratch
@@ -95,6 +96,10 @@ class Record:
     def treatment(self, arm: str) -> Arm | None:
         """What was done to the models of an arm, or None where nothing is on record."""
         return self.once(("treatment", arm), lambda: self.store.arm(arm))
+
+    def listed(self, arm: str) -> list[int]:
+        """The models of an arm that have a shard, damaged or not; none is read."""
+        return ids_on_disk(self.store.storage, arm)
 
     def arm(self, name: str) -> ArmRecord:
         """One arm; without models where it has none, or only damaged ones."""

@@ -42,6 +42,7 @@ class Kind:
         judged: What bounds and p-values are taken from: one-sided where decisions need it.
         limits: What the value can be.
         sizes: Makes of what is judged and α what tells the sizes that would decide; None where that is unknown.
+        covers_models: Whether the bounds of an estimate allow for the choice of models.
     """
 
     name: str
@@ -50,10 +51,11 @@ class Kind:
     judged: Callable[[Any], Any]
     limits: tuple[float, float]
     sizes: Callable[[Any, float], Sizes] | None
+    covers_models: Callable[[Any], BoolArray | None] = lambda found: None  # noqa: ARG005
 
     def of(self, found: Any) -> Estimate:
         """The estimate that a section found, one entry a group."""
-        return Estimate(self.judged(found), self.limits, self.sizes)
+        return Estimate(self.judged(found), self.limits, self.sizes, covers_models=self.covers_models(found))
 
     def of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Estimate:
         """The estimate again, from its rows.
@@ -72,12 +74,15 @@ class Estimate:
         found: What has ``estimate`` and ``p_value(margin)`` of H0: value ≤ margin.
         limits: What the value can be.
         sizes: As for ``Kind``.
+        covers_models: Whether the bounds allow for the choice of models, bool[G]; None where the question does not
+            arise.
         is_exact: Whether the estimate is a known number, without sampling error.
     """
 
     found: Any
     limits: tuple[float, float]
     sizes: Callable[[Any, float], Sizes] | None
+    covers_models: BoolArray | None = None
     is_exact: bool = False
     _bounds: dict[float, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
     _sizes: dict[float, Sizes] = field(default_factory=dict)
@@ -86,12 +91,6 @@ class Estimate:
     def estimate(self) -> FloatArray:
         """Estimates, float64[G]."""
         return np.asarray(self.found.estimate)
-
-    @property
-    def covers_models(self) -> BoolArray | None:
-        """Whether the bounds allow for the choice of models, bool[G]; None where the question does not arise."""
-        covers: BoolArray | None = getattr(self.found, "covers_models", None)
-        return covers
 
     def bounds(self, alpha: float) -> tuple[FloatArray, FloatArray]:
         """Lower and upper bound, each one-sided at ``alpha``, float64[G]; kept, since several rules may ask."""
@@ -119,6 +118,7 @@ def _contrast(found: Any, *, one_way: bool = False) -> Excess[OneSided]:
 
 #: Accuracy that a treatment takes, from a ``TwoWay``.
 DROP = Kind(
+    covers_models=lambda found: found.covers_models,
     name="drop",
     to_row=two_way_to_row,
     from_rows=two_way_from_rows,
@@ -128,6 +128,7 @@ DROP = Kind(
 )
 #: Share of wrong answers, from a ``TwoWay``.
 ERROR = Kind(
+    covers_models=lambda found: found.covers_models,
     name="error",
     to_row=two_way_to_row,
     from_rows=two_way_from_rows,
@@ -137,6 +138,7 @@ ERROR = Kind(
 )
 #: Drop of a group minus that over all examples, from an ``Excess``.
 EXCESS = Kind(
+    covers_models=lambda found: found.group.covers_models,
     name="excess",
     to_row=contrast_to_row,
     from_rows=contrast_from_rows,
@@ -146,6 +148,7 @@ EXCESS = Kind(
 )
 #: Error rate of a group minus that over all examples, from an ``Excess``.
 GAP = Kind(
+    covers_models=lambda found: found.group.covers_models,
     name="gap",
     to_row=contrast_to_row,
     from_rows=contrast_from_rows,

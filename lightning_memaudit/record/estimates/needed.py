@@ -17,7 +17,7 @@ class Needed:
     Attributes:
         n: Examples, with the models there are.
         models: Models in the smaller arm, with the examples there are.
-        factor: How many times as many of both.
+        factor: How many times as many of both; infinite where no number of them would.
     """
 
     n: int | None = None

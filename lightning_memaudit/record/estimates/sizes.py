@@ -62,7 +62,7 @@ def needed_of(sizes: Sizes, margin: float, rows: IntArray) -> list[Needed]:
     found = sizes(margin, power=POWER)
     columns = (getattr(found, f"{what}_needed")[rows].tolist() for what in ("n", "models", "factor"))
     return [
-        Needed(_whole(n), _whole(models), factor if math.isfinite(factor) else None)
+        Needed(_whole(n), _whole(models), None if math.isnan(factor) else factor)
         for n, models, factor in zip(*columns, strict=True)
     ]
 
