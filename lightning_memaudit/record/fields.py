@@ -35,8 +35,8 @@ def unpacked(bits: npt.NDArray[np.uint8], n: int, columns: Columns = None) -> np
 
     Example:
         >>> row = np.packbits([[True, False, True]], axis=1)
-        >>> unpacked(row, 3).tolist(), unpacked(row, 3, np.array([2, 1])).tolist(), unpacked(row, 3, slice(1, 3)).tolist()
-        ([[True, False, True]], [[True, False]], [[False, True]])
+        >>> [unpacked(row, 3, columns)[0].tolist() for columns in (None, np.array([2, 1]), slice(1, 3))]
+        [[True, False, True], [True, False], [False, True]]
     """
     if isinstance(columns, np.ndarray):
         shift = (7 - (columns & 7)).astype(np.uint8)

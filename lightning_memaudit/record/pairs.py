@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from lightning_memaudit.record.fields import Columns
     from lightning_memaudit.record.record import Record
 
-__all__ = ["PairedArm", "Scores", "choose_split", "held_out_split", "is_treated", "paired_arm", "scores_of", "treated_arms"]
+__all__ = [
+    "PairedArm",
+    "Scores",
+    "choose_split",
+    "held_out_split",
+    "is_treated",
+    "paired_arm",
+    "scores_of",
+    "treated_arms",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

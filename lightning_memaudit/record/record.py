@@ -109,7 +109,8 @@ class Record:
 
     def model_ids(self, arm: str = BASELINE) -> list[int]:
         """The models of an arm with a valid shard."""
-        return self.arm(arm).model_ids.tolist()
+        ids: list[int] = self.arm(arm).model_ids.tolist()
+        return ids
 
     def outcomes(self, arm: str = BASELINE, split: str = "train") -> ArmOutcomes:
         """Whether the models of an arm are right on a split, unpacked.
@@ -195,7 +196,9 @@ class Record:
     def _read(self, arm: str, wish: Wish) -> None:
         known = self._arms.get(arm)
         if known is None or not _covers(known.wish, wish):
-            self._arms[arm] = read_arm(self.store, arm, _joined({} if known is None else known.wish, wish), self.scratch)
+            self._arms[arm] = read_arm(
+                self.store, arm, _joined({} if known is None else known.wish, wish), self.scratch
+            )
 
     def _blocks(self, split: str) -> Iterator[Block]:
         n_examples = int(self.manifest.identity.data[split]["n_examples"])

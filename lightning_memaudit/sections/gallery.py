@@ -101,9 +101,7 @@ def contact_sheet(content: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _helped(
-    record: Record, split: str, outcomes: ArmOutcomes, rows: list[int]
-) -> dict[int, list[dict[str, Any]]]:
+def _helped(record: Record, split: str, outcomes: ArmOutcomes, rows: list[int]) -> dict[int, list[dict[str, Any]]]:
     """Examples of ``split`` of the same class that each row helps most; any class where labels are not known."""
     labels, tested_labels = outcomes.labels, record.examples(split).labels
     correct = record.arm(BASELINE).correct(split)

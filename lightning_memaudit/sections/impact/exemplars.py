@@ -212,9 +212,7 @@ def _by_group(seen: Votes, partition: Partition) -> list[dict[str, Any]]:
 def _top_rows(arm: PairedArm, seen: Votes, top: list[int]) -> list[dict[str, Any]]:
     columns = np.array(top, dtype=np.int64)
     sides = [scores.values("prediction", columns) for scores in (arm.base, arm.treated)]
-    return [
-        _top_row(arm, seen, i, [side[arm.judged[:, i], place] for side in sides]) for place, i in enumerate(top)
-    ]
+    return [_top_row(arm, seen, i, [side[arm.judged[:, i], place] for side in sides]) for place, i in enumerate(top)]
 
 
 def _top_row(arm: PairedArm, seen: Votes, i: int, ballots: list[npt.NDArray[np.int32]]) -> dict[str, Any]:

@@ -44,9 +44,7 @@ def free_models(baseline: ArmOutcomes, used: Collection[int]) -> BoolArray:
     return np.asarray(~touched[codes] & (sizes[codes] == sizes.max()))
 
 
-def describe_link(
-    record: Record, arm: PairedArm | None, baseline: ArmOutcomes, free: BoolArray
-) -> dict[str, Any]:
+def describe_link(record: Record, arm: PairedArm | None, baseline: ArmOutcomes, free: BoolArray) -> dict[str, Any]:
     """Drop against memorization on the training split: instrumented slope, bins, and odds of exemplars.
 
     Args:
@@ -73,7 +71,9 @@ def describe_link(
     }
 
 
-def _slope(baseline: ArmOutcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray) -> dict[str, Any]:
+def _slope(
+    baseline: ArmOutcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray
+) -> dict[str, Any]:
     try:
         line = memorization_slope(
             correct,
@@ -137,7 +137,9 @@ def _factor(line: MemorizationSlope) -> float:
     return float(max(strength, 1.0 if line.low > 0 or line.high < 0 else distance, 1.0))
 
 
-def _bins(baseline: ArmOutcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray) -> dict[str, Any]:
+def _bins(
+    baseline: ArmOutcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray
+) -> dict[str, Any]:
     try:
         table = drop_by_memorization(correct, baseline.mask, treated, pairs=rows, blocks=baseline.blocks, level=LEVEL)
     except ArgumentError as error:

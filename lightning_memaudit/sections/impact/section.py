@@ -18,9 +18,9 @@ from lightning_memaudit.sections.impact.calibration import describe_calibration
 from lightning_memaudit.sections.impact.causes import clip_only_of, describe_decomposition, is_private, notes
 from lightning_memaudit.sections.impact.exemplars import VoteCount, describe_exemplars, describe_hooker
 from lightning_memaudit.sections.impact.groups import describe_groups, describe_labels, describe_overall, who_pays
-from lightning_memaudit.sections.impact.rebuilt import describe_rebuilt
 from lightning_memaudit.sections.impact.influence import describe_drop_by_mass, find_influence_mass
 from lightning_memaudit.sections.impact.memorization import LEAST_FREE, describe_link, free_models
+from lightning_memaudit.sections.impact.rebuilt import describe_rebuilt
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Highlight, Section
 

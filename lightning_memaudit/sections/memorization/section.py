@@ -142,9 +142,9 @@ def memorization_section(record: Record, *, threshold: float = MEMORIZED) -> Mem
         "reliability": describe_reliability(outcomes),
         "prevalence": describe_prevalence(spread, len(ids)),
         "top": top_examples(record, known),
-        "overall": group_rows(
-            outcomes, everything.codes, list(everything.names), scores, level, threshold=threshold
-        )[0],
+        "overall": group_rows(outcomes, everything.codes, list(everything.names), scores, level, threshold=threshold)[
+            0
+        ],
         "by_class": class_rows(outcomes, examples, scores, level, threshold),
         "by_group": {
             name: group_rows(outcomes, group.codes, list(group.names), scores, level, threshold=threshold)
