@@ -18,6 +18,7 @@ LAYERS = [
     "data",
     "outcomes",
     "metrics",
+    "record",
     "sections",
     "report",
     "loggers",

@@ -11,6 +11,7 @@ from lightning_memaudit.cli.output import say
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.outcomes.store import OutcomeStore
+from lightning_memaudit.record import Record
 from lightning_memaudit.report.tables import csv_bytes
 from lightning_memaudit.sections.memorization import memorization_section
 
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
         raise ConfigurationError(f"--out {options.out}: a file name that ends in {' or '.join(_KINDS)} is needed")
     store = OutcomeStore(options.store)
     _ = store.manifest  # says so when there is no store
-    columns = memorization_section(store).columns()
+    columns = memorization_section(Record(store)).columns()
     start = options.out.rfind("/") + 1
     folder, name = options.out[:start] or ".", options.out[start:]
     Storage(folder, name="--out").write(name, _csv(columns) if name.endswith(".csv") else _parquet(columns))

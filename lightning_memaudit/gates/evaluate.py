@@ -51,6 +51,9 @@ def evaluate_gate(
     rules, subject = policy_of(policy), subject_of(report)
     known = None if baseline is None else reference_of(baseline)
     earlier = None if known is None else known.subject
+    for side in (subject, earlier):
+        if side is not None:
+            side.read(rule.kind.section for rule in rules.rules if side is subject or rule.kind.compares)
     look = look_of(rules, subject, known)
     rows, n_tests = judge(rules, subject, earlier, alpha=look.alpha, today=today or dt.date.today())
     return GateResult(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.functional.uncertainty import adjust_p_values
-from lightning_memaudit.gates.evidence import NOTHING, p_values
+from lightning_memaudit.gates.evidence import p_values
 from lightning_memaudit.gates.policy.selectors import matches
 from lightning_memaudit.gates.tables import Batch, Problem
 from lightning_memaudit.gates.verdicts import Row, Verdict
+from lightning_memaudit.record.estimates import NOTHING
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -1,4 +1,4 @@
-"""What is judged: a report, or a store whose sections are computed when a rule asks for them."""
+"""What is judged: a report, or the record of a store whose sections are computed when a rule asks for them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from lightning_memaudit.exceptions import CorruptShardError, MismatchError, Miss
 from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.report.schema import SCHEMA
-from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.entries import available, plain, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.record import Record
     from lightning_memaudit.report.audit_report import AuditReport
 
 __all__ = ["SCHEMA", "Judged", "Subject", "memorization_at", "read_json", "subject_of"]
@@ -35,14 +36,27 @@ class Subject:
     Attributes:
         name: How it is called in messages.
         content: Content of ``report.json``; without sections where there is a store.
-        store: The store that the sections come from; None for a report.
+        record: The record that the sections come from; None for a report.
         cache: Tables that were read already.
     """
 
     name: str
     content: dict[str, Any]
-    store: OutcomeStore | None = None
+    record: Record | None = None
     cache: dict[Any, Any] = field(default_factory=dict)
+
+    def read(self, names: Iterable[str]) -> None:
+        """Read what some sections need from a store, each shard once; a report has all of it.
+
+        Args:
+            names: The sections.
+        """
+        if self.record is not None:
+            from lightning_memaudit.sections.section import find_sections
+
+            wanted = set(names)
+            known = [section for section in find_sections() if section.name in wanted]
+            self.record.read(*(section.reads(self.record) for section in known))
 
     def section(self, name: str) -> dict[str, Any]:
         """A section, with ``status`` and ``reason``.
@@ -59,7 +73,7 @@ class Subject:
 
     def _computed(self, name: str) -> dict[str, Any]:
         plain_name, _, threshold = name.partition("@")
-        if self.store is None:
+        if self.record is None:
             if not threshold:
                 return unavailable(f"the report has no section {name!r}; write it again with this version")
             section = self.section(plain_name)
@@ -72,14 +86,14 @@ class Subject:
             )
         options = {"threshold": float(threshold)} if threshold else {}
         try:
-            return plain(found(**_sections()[plain_name](self.store, **options).to_dict()))  # type: ignore[no-any-return]
+            return plain(available(**_sections()[plain_name](self.record, **options).to_dict()))  # type: ignore[no-any-return]
         except MissingDataError as missing:
             return unavailable(str(missing))
 
     def how_grouped(self, grouping: str) -> str | None:
         """How a grouping was made, where that is on record."""
-        if self.store is not None:
-            made = self.store.examples("train").groups.get(grouping)
+        if self.record is not None:
+            made = self.record.examples("train").groups.get(grouping)
             how = None if made is None else made.made_by
         else:
             known = self.content.get("groupings")
@@ -180,8 +194,11 @@ def _sections() -> dict[str, Callable[..., Any]]:
 
 
 def _of_store(store: OutcomeStore) -> Subject:
-    manifest = store.manifest
-    if not store.treatments():
+    from lightning_memaudit.record import Record
+
+    record = Record(store)
+    manifest = record.manifest
+    if not record.arms:
         raise MissingDataError(f"store={store.url!r} holds no model yet; run the audit first")
     content = {
         "versions": library_versions(),
@@ -189,4 +206,4 @@ def _of_store(store: OutcomeStore) -> Subject:
         "data": manifest.identity.data,
         "store": store.url,
     }
-    return Subject(store.url, content, store)
+    return Subject(store.url, content, record)

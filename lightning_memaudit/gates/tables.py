@@ -11,6 +11,7 @@ import numpy as np
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.gates.coherence import contradictions, sums, unequal
 from lightning_memaudit.gates.policy.selectors import MEMORIZATION, OVERALL, group_name, matches
+from lightning_memaudit.record.levels import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.gates.coherence import Printed
     from lightning_memaudit.gates.evidence import Evidence
     from lightning_memaudit.gates.judged_report import Subject
-    from lightning_memaudit.gates.policy.policy import Rule
+    from lightning_memaudit.gates.policy.scope import Scope
 
 __all__ = [
     "Batch",
@@ -34,7 +35,6 @@ __all__ = [
     "tables_of",
 ]
 
-_LEVEL = 0.95  # of the intervals of a section that does not say
 _BINS_OF_SCORES = "bins of memorization scores"  # what data.groups.by_memorization writes
 
 
@@ -120,7 +120,7 @@ class Table:
     totals: Mapping[str, float] | None = None
 
 
-def select(rule: Rule, subject: Subject, question: Question) -> Iterator[Batch | Problem]:
+def select(rule: Scope, subject: Subject, question: Question) -> Iterator[Batch | Problem]:
     """Everything that a rule is about, in the order of the report."""
     arms = arms_of(subject, question)
     if isinstance(arms, str):
@@ -147,7 +147,7 @@ def arms_of(subject: Subject, question: Question) -> dict[str, dict[str, Any]] |
     return {name: dict(mapping(entry)) for name, entry in arms.items()}
 
 
-def choose_arms(rule: Rule, arms: Mapping[str, Any]) -> tuple[list[str], list[Problem]]:
+def choose_arms(rule: Scope, arms: Mapping[str, Any]) -> tuple[list[str], list[Problem]]:
     """Arms that a rule is about, and its selectors that fit none."""
     if "" in arms:
         return [""], []
@@ -163,7 +163,7 @@ def choose_arms(rule: Rule, arms: Mapping[str, Any]) -> tuple[list[str], list[Pr
 
 
 def choose_groups(
-    rule: Rule, arm: str | None, tables: Mapping[str, Table | str], subject: Subject
+    rule: Scope, arm: str | None, tables: Mapping[str, Table | str], subject: Subject
 ) -> Iterator[Batch | Problem]:
     """Groups of one arm that a rule is about, and its selectors that fit none."""
     used: set[str] = set()
@@ -206,7 +206,7 @@ def _is_meant(grouping: str, selector: str) -> bool:
     return True
 
 
-def _untrusted(rule: Rule, grouping: str, subject: Subject) -> str | None:
+def _untrusted(rule: Scope, grouping: str, subject: Subject) -> str | None:
     if rule.cross_fitted or grouping in (OVERALL, MEMORIZATION) or subject.how_grouped(grouping) != _BINS_OF_SCORES:
         return None
     return (
@@ -236,7 +236,7 @@ def tables_of(subject: Subject, question: Question, arm: str, entry: Mapping[str
     """Tables by grouping, or why there is none; read once for all rules."""
     key = (question.section, question.record, arm)
     if key not in subject.cache:
-        n_models, level = entry.get("n_models"), subject.section(question.section).get("level", _LEVEL)
+        n_models, level = entry.get("n_models"), subject.section(question.section).get("level", LEVEL)
         subject.cache[key] = _held_against_the_whole(
             {
                 grouping: rows if isinstance(rows, str) else _table(grouping, rows, models or n_models, question, level)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.gates.evidence import NOTHING, Needed
-from lightning_memaudit.gates.wording import bound, needs, signed, value
+from lightning_memaudit.gates.wording import bound, signed, value
+from lightning_memaudit.record.estimates import NOTHING, Needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,7 +154,8 @@ class Row:
         if self.p_adjusted is not None:
             p = f"p = {self.p_adjusted:.2g} after Holm"
             return f"Past the margin by itself, but not beyond chance among all rows ({p})"
-        return needs(self.needed)
+        words = self.needed.words()
+        return words[0].upper() + words[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -179,7 +181,7 @@ class Row:
             "informational": self.rule.informational,
             "on_inconclusive": self.rule.on_inconclusive,
             "message": self.message,
-            "needed": {"n": self.needed.n, "models": self.needed.models, "factor": self.needed.factor},
+            "needed": {"n": self.needed.n, "models": self.needed.models, "factor": _finite(self.needed.factor)},
             "covers_models": self.covers_models,
             "waiver": None
             if waiver is None
@@ -255,6 +257,10 @@ class GateResult:
             "warnings": list(self.warnings),
             "rows": [row.to_dict() for row in self.rows],
         }
+
+
+def _finite(number: float | None) -> float | None:
+    return None if number is None or not math.isfinite(number) else number
 
 
 def counts(rows: Iterable[Row]) -> dict[str, int]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lightning_memaudit.gates.evidence import Needed
     from lightning_memaudit.gates.rules.base import Unit
 
-__all__ = ["bound", "level", "needs", "signed", "value"]
-
-_PRACTICAL = 1000.0  # times as many examples and models
+__all__ = ["bound", "level", "signed", "value"]
 
 
 def value(number: float | None, unit: Unit) -> str:
@@ -56,28 +53,6 @@ def level(alpha: float) -> str:
         ('95 %', '99.75 %')
     """
     return f"{_plain(100 * (1 - alpha), digits=4)} %"
-
-
-def needs(needed: Needed) -> str:
-    """What would decide.
-
-    Example:
-        >>> from lightning_memaudit.gates.evidence import Needed
-        >>> needs(Needed(n=480, models=25, factor=3.2))
-        'About 480 examples or 25 models would decide'
-        >>> needs(Needed(factor=3.21))
-        'About 3.2 times as many examples and models would decide'
-    """
-    ways = [
-        f"{count} {noun}" for count, noun in ((needed.n, "examples"), (needed.models, "models")) if count is not None
-    ]
-    if ways and (needed.factor is None or needed.factor <= _PRACTICAL):
-        return f"About {' or '.join(ways)} would decide"
-    if needed.factor is None:
-        return "More models may decide"
-    if needed.factor <= _PRACTICAL:
-        return f"About {needed.factor:.2g} times as many examples and models would decide"
-    return "No practical number of examples and models would decide"
 
 
 def _plain(number: float, digits: int = 2) -> str:

@@ -133,11 +133,13 @@ def _scores(arrays: Mapping[str, npt.NDArray[Any]], split: str, size: int, field
     columns = {field: arrays[f"{split}/{field}"] for field in FIELDS if field != "confidence"}
     columns["confidence"] = arrays.get(f"{split}/confidence", unknown)
     if columns["correct"].dtype == np.uint8:
-        columns["correct"] = np.unpackbits(columns["correct"], count=size).astype(bool)
+        columns["correct"] = np.unpackbits(columns["correct"], count=size).view(bool)
     if any(len(column) != size for column in columns.values()):
         raise ValueError(f"split {split!r} does not have {size} rows in every field")
-    columns["prediction"] = columns["prediction"].astype(np.int32)
-    return SplitScores(**{field: columns[field] if field in fields else columns[field][:0] for field in FIELDS})
+    # An empty view of a column would keep all of it in memory.
+    kept = {field: column if field in fields else np.empty(0, column.dtype) for field, column in columns.items()}
+    kept["prediction"] = kept["prediction"].astype(np.int32)
+    return SplitScores(**kept)
 
 
 def _smallest_integer(values: npt.NDArray[np.int32]) -> type[np.signedinteger[Any]]:
@@ -151,5 +153,6 @@ def _content_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     content = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        content.update(f"{name}:{array.dtype.str}:{array.shape}".encode() + array.tobytes())
+        content.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
+        content.update(array.tobytes())
     return content.hexdigest()[:32]

@@ -12,6 +12,9 @@ from lightning_memaudit.outcomes.arms import BASELINE, FULL
 from lightning_memaudit.outcomes.shard import Shard
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from lightning_memaudit.outcomes.manifest import Manifest
     from lightning_memaudit.outcomes.storage import Storage
 
@@ -43,7 +46,15 @@ def arms_on_disk(storage: Storage) -> list[str]:
     return sorted((arm for arm in arms if ids_on_disk(storage, arm)), key=lambda arm: (arm != BASELINE, arm))
 
 
-def read_shard(storage: Storage, manifest: Manifest, arm: str, model_id: int, fields: tuple[str, ...]) -> Shard:
+def read_shard(
+    storage: Storage,
+    manifest: Manifest,
+    arm: str,
+    model_id: int,
+    fields: tuple[str, ...],
+    *,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> Shard:
     """The shard of a model, checked in full.
 
     Args:
@@ -52,6 +63,7 @@ def read_shard(storage: Storage, manifest: Manifest, arm: str, model_id: int, fi
         arm: The arm.
         model_id: Which model.
         fields: The fields to return; all are checked, the others come back empty.
+        mask: The model's mask, where the caller has it; None draws it from the plan.
 
     Raises:
         MissingDataError: There is none.
@@ -65,7 +77,8 @@ def read_shard(storage: Storage, manifest: Manifest, arm: str, model_id: int, fi
             f"store={storage.url!r} has no model {model_id} of arm {arm!r}; run the audit to train it"
         )
     shard = Shard.from_bytes(content, path=storage.path(path), fields=fields)
-    _check(shard, arm, path=path, manifest=manifest, url=storage.url)
+    mask = mask if shard.model_id == model_id else None
+    _check(shard, arm, path=path, manifest=manifest, url=storage.url, mask=mask)
     if shard.model_id != model_id:
         raise CorruptShardError(f"shard {path} holds model {shard.model_id}; run again to train model {model_id} anew")
     return shard
@@ -85,7 +98,15 @@ def write_shard(storage: Storage, manifest: Manifest, arm: str, shard: Shard) ->
     storage.write(path, shard.to_bytes())
 
 
-def _check(shard: Shard, arm: str, *, path: str, manifest: Manifest, url: str) -> None:
+def _check(
+    shard: Shard,
+    arm: str,
+    *,
+    path: str,
+    manifest: Manifest,
+    url: str,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> None:
     for aspect, ours in manifest.digests.items():
         theirs = shard.plan_digest if aspect == "plan" else shard.digests.get(aspect)
         if theirs != ours:
@@ -94,8 +115,10 @@ def _check(shard: Shard, arm: str, *, path: str, manifest: Manifest, url: str) -
                 "manifest.json. Nothing was mixed. Use a new store (--store NEW), or move that file away to have its "
                 "model trained again"
             )
-    plan = manifest.plan.complete() if arm.startswith(FULL) else manifest.plan
-    if shard.mask_checksum != mask_checksum(plan.mask(shard.model_id)):
+    if mask is None:
+        plan = manifest.plan.complete() if arm.startswith(FULL) else manifest.plan
+        mask = plan.mask(shard.model_id)
+    if shard.mask_checksum != mask_checksum(mask):
         raise CorruptShardError(
             f"shard {path} was trained on another subset than the plan gives model {shard.model_id}; run again to "
             "train that model anew"

@@ -46,7 +46,7 @@ class OutcomeStore:
     or absent, and the manifest is created once and compared ever after.
 
     Args:
-        url: A folder, or a URL such as ``s3://bucket/audit``.
+        url: A folder, or a URL such as ``s3://bucket/audit``; or the ``Storage`` of one.
 
     Example:
         >>> store = OutcomeStore("memory://doc-store")
@@ -54,8 +54,8 @@ class OutcomeStore:
         False
     """
 
-    def __init__(self, url: str | os.PathLike[str]) -> None:
-        self.storage = Storage(url)
+    def __init__(self, url: str | os.PathLike[str] | Storage) -> None:
+        self.storage = url if isinstance(url, Storage) else Storage(url)
         self.url = self.storage.url
         self._manifest: Manifest | None = None
 

@@ -15,11 +15,12 @@ from jinja2 import UndefinedError
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MismatchError, MissingDataError
 from lightning_memaudit.outcomes.manifest import library_versions
 from lightning_memaudit.outcomes.storage import Storage
+from lightning_memaudit.record import Record
 from lightning_memaudit.report.document import model_card, render_markdown, render_summary
 from lightning_memaudit.report.figures import captions, figure_files
 from lightning_memaudit.report.page import render_html
 from lightning_memaudit.report.schema import SCHEMA
-from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.entries import available, plain, unavailable
 from lightning_memaudit.sections.impact import ImpactResult
 from lightning_memaudit.sections.long_tail import LongTailResult
 from lightning_memaudit.sections.numbers import Numbers
@@ -54,11 +55,11 @@ class AuditReport:
     _results: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_store(cls, store: OutcomeStore, *, sections: Sequence[str] | None = None) -> AuditReport:
-        """Compute every section that the store has data for.
+    def from_store(cls, store: OutcomeStore | Record, *, sections: Sequence[str] | None = None) -> AuditReport:
+        """Compute every section that the store has data for; each of its shards is read once.
 
         Args:
-            store: The store.
+            store: The store, or the ``Record`` of it where limits of memory are to be set.
             sections: Names of the sections to compute; None takes all. Leaving ``"gallery"`` out leaves training
                 examples themselves out of the report.
 
@@ -72,11 +73,12 @@ class AuditReport:
         for name in sections or ():
             if name not in known:
                 raise ArgumentError(f"sections={name!r}: there is no such section; take some of {', '.join(known)}")
-        manifest = store.manifest
+        record = store if isinstance(store, Record) else Record(store)
+        manifest = record.manifest
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "store": store.url,
+            "store": record.url,
             "versions": library_versions(),
             "digests": manifest.digests,
             "plan": manifest.identity.plan,
@@ -87,22 +89,24 @@ class AuditReport:
             "groupings": {},
             **{name: unavailable(_NOT_BUILT) for name in SECTIONS},
         }
-        if not store.treatments():
-            raise MissingDataError(f"store={store.url!r} holds no model yet; run the audit first")
+        if not record.arms:
+            raise MissingDataError(f"store={record.url!r} holds no model yet; run the audit first")
         results = {}
+        computed = [section for section in find_sections() if sections is None or section.name in sections]
+        record.read(*(section.reads(record) for section in computed))
         for section in find_sections():
             name = section.name
-            if sections is not None and name not in sections:
+            if section not in computed:
                 content[name] = unavailable("it was left out of this report")
                 continue
             try:
-                results[name] = section.compute(store)
+                results[name] = section.compute(record)
             except MissingDataError as missing:
                 content[name] = unavailable(str(missing))
             else:
-                content[name] = found(**results[name].to_dict())
+                content[name] = available(**results[name].to_dict())
         content["groupings"] = {
-            name: group.made_by for name, group in store.examples("train").groups.items() if group.made_by is not None
+            name: group.made_by for name, group in record.examples("train").groups.items() if group.made_by is not None
         }
         content = plain(content)
         content["captions"] = captions(content)

@@ -9,11 +9,12 @@ import numpy as np
 
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.impact import error_rate
-from lightning_memaudit.functional.uncertainty import excess_record, two_way_record
 from lightning_memaudit.outcomes.arms import FULL, REBUILT
-from lightning_memaudit.sections.entries import found, plain, unavailable
-from lightning_memaudit.sections.impact.arms import choose_split
-from lightning_memaudit.sections.impact.groups import LEVEL, Partition, partitions
+from lightning_memaudit.record.estimates import ERROR, GAP
+from lightning_memaudit.record.levels import LEVEL
+from lightning_memaudit.record.pairs import choose_split
+from lightning_memaudit.record.partitions import Partition, partitions_of, whole
+from lightning_memaudit.sections.entries import available, plain, unavailable
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Section
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.record import Record
 
 __all__ = ["SECTION", "AccuracyResult", "accuracy_section"]
 
@@ -45,44 +46,43 @@ class AccuracyResult:
         return section_html("accuracy", self.summary)
 
 
-def accuracy_section(store: OutcomeStore) -> AccuracyResult:
-    """Compute the section from a store.
+def accuracy_section(record: Record) -> AccuracyResult:
+    """Compute the section from a record.
 
     Raises:
         MissingDataError: The store has no model.
     """
-    names = [name for name in store.treatments() if name.removeprefix(FULL) != REBUILT]
+    names = [name for name in record.arms if name.removeprefix(FULL) != REBUILT]
     if not names:
-        raise MissingDataError(f"store={store.url!r} holds no model yet; run the audit first")
-    split, kind = choose_split(store.splits())
-    divided = partitions(store.examples(split), [store.examples(other) for other in store.splits() if other != split])
-    arms = {name: _describe(store, name, split, divided) for name in names}
+        raise MissingDataError(f"store={record.url!r} holds no model yet; run the audit first")
+    split, kind = choose_split(record.splits)
+    divided = partitions_of(record, split)
+    arms = {name: _describe(record, name, split, divided) for name in names}
     return AccuracyResult(
         plain({"level": LEVEL, "split": {"name": split, "kind": kind}, "groupings": list(divided), "arms": arms})
     )
 
 
-def _describe(store: OutcomeStore, name: str, split: str, divided: Mapping[str, Partition | None]) -> dict[str, Any]:
-    ids = store.model_ids(name)
-    if not ids:
+def _describe(record: Record, name: str, split: str, divided: Mapping[str, Partition | None]) -> dict[str, Any]:
+    arm = record.arm(name)
+    if not arm.n_models:
         return unavailable(f"arm {name!r} has no readable model; run the audit again")
-    outcomes = store.load(name, split, model_ids=ids, fields=())
-    correct: npt.NDArray[Any] = outcomes.correct
+    correct: npt.NDArray[Any] = arm.correct(split)
     if split == "train":
-        if outcomes.mask.all():
+        mask = arm.mask()
+        if mask.all():
             return unavailable(
                 f"the models of arm {name!r} trained on every example of split 'train', and the store has no other "
                 "split to judge them on; audit with a test or validation split"
             )
-        correct = np.where(outcomes.mask, np.nan, correct)
-    whole = Partition(np.zeros(correct.shape[1], dtype=np.int64), ("all",))
-    return found(
-        n_models=len(ids),
-        overall=_rows(correct, whole)[0],
+        correct = np.where(mask, np.nan, correct)
+    return available(
+        n_models=arm.n_models,
+        overall=_rows(correct, whole(correct.shape[1]))[0],
         by_group={
             grouping: unavailable(f"split {split!r} has no grouping {grouping!r}; pass its values too")
             if part is None
-            else found(rows=_rows(correct, part))
+            else available(rows=_rows(correct, part))
             for grouping, part in divided.items()
         },
     )
@@ -106,7 +106,7 @@ def _rows(correct: npt.NDArray[Any], partition: Partition) -> list[dict[str, Any
         {
             "group": group,
             **{key: (int if key.startswith("n") else float)(values[g]) for key, values in columns.items()},
-            "statistics": {"error": two_way_record(rates.error, g), "gap": excess_record(rates.gap, g)},
+            "statistics": {"error": ERROR.to_row(rates.error, g), "gap": GAP.to_row(rates.gap, g)},
         }
         for g, group in enumerate(partition.names)
     ]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["found", "frame_of", "plain", "unavailable"]
+__all__ = ["available", "frame_of", "plain", "unavailable"]
 
 
-def found(**fields: Any) -> dict[str, Any]:
+def available(**fields: Any) -> dict[str, Any]:
     """An entry that has something to say.
 
     Example:
-        >>> found(n=3)
+        >>> available(n=3)
         {'status': 'ok', 'reason': None, 'n': 3}
     """
     return {"status": "ok", "reason": None, **fields}

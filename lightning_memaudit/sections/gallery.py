@@ -11,8 +11,10 @@ import numpy as np
 
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.influence import influence
+from lightning_memaudit.outcomes.arms import BASELINE
+from lightning_memaudit.record.pairs import held_out_split
 from lightning_memaudit.sections.entries import plain
-from lightning_memaudit.sections.memorization import scored, top_examples
+from lightning_memaudit.sections.memorization import reads, scored, top_examples
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Section
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
+    from lightning_memaudit.record import ArmOutcomes, Record
 
 __all__ = ["SECTION", "GalleryResult", "gallery_section"]
 
@@ -50,32 +52,32 @@ class GalleryResult:
         return section_html("gallery", self.summary)
 
 
-def gallery_section(store: OutcomeStore) -> GalleryResult:
-    """Compute the section from a store.
+def gallery_section(record: Record) -> GalleryResult:
+    """Compute the section from a record.
 
     Raises:
         MissingDataError: There are fewer than two baseline models, or the store keeps no previews of its examples.
     """
-    examples = store.examples("train")
+    record.read(reads(record))
+    examples = record.examples("train")
     if examples.previews is None:
         raise MissingDataError(
-            f"store={store.url!r} keeps no previews: its inputs are neither images nor rows of numbers nor text"
+            f"store={record.url!r} keeps no previews: its inputs are neither images nor rows of numbers nor text"
         )
-    outcomes, scores, low, high, _ = scored(store)
-    top = top_examples(scores, low, high, outcomes, examples)
-    held_out = [split for kind in ("test", "val") for split in store.splits() if split.startswith(kind)]
-    split = held_out[0] if held_out else None
-    helped = {} if split is None else _helped(store, split, outcomes, [row["index"] for row in top])
+    known = scored(record)
+    top = top_examples(record, known)
+    split = held_out_split(record.splits)
+    helped = {} if split is None else _helped(record, split, known.outcomes, [row["index"] for row in top])
     shown = sorted({pair["index"] for pairs in helped.values() for pair in pairs})
     return GalleryResult(
         plain(
             {
-                "n_models": len(outcomes.model_ids),
+                "n_models": len(known.outcomes.model_ids),
                 "split": split,
                 "kind": _KINDS[examples.previews.dtype.kind],
                 "items": [row | {"helped": helped.get(row["index"], [])} for row in top],
                 "train": _previews(examples, [row["index"] for row in top]),
-                "test": {} if split is None else _previews(store.examples(split), shown),
+                "test": {} if split is None else _previews(record.examples(split), shown),
             }
         )
     )
@@ -99,15 +101,13 @@ def contact_sheet(content: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _helped(store: OutcomeStore, split: str, outcomes: Outcomes, rows: list[int]) -> dict[int, list[dict[str, Any]]]:
+def _helped(record: Record, split: str, outcomes: ArmOutcomes, rows: list[int]) -> dict[int, list[dict[str, Any]]]:
     """Examples of ``split`` of the same class that each row helps most; any class where labels are not known."""
-    try:
-        tested = store.load(split=split, model_ids=outcomes.model_ids.tolist(), fields=())
-    except MissingDataError:
-        return {}
-    values = influence(tested.correct, outcomes.mask[:, rows]) if rows else np.empty((0, 0))
-    if outcomes.labels is not None and tested.labels is not None:
-        values = np.where(outcomes.labels[rows][:, None] == tested.labels[None], values, np.nan)
+    labels, tested_labels = outcomes.labels, record.examples(split).labels
+    correct = record.arm(BASELINE).correct(split)
+    values = influence(correct, outcomes.mask[:, rows]) if rows else np.empty((0, 0))
+    if labels is not None and tested_labels is not None:
+        values = np.where(labels[rows][:, None] == tested_labels[None], values, np.nan)
     found = {}
     for row, own in zip(rows, values, strict=True):
         best = np.argsort(-np.nan_to_num(own, nan=-2.0), kind="stable")[:_HELPED]
@@ -115,7 +115,7 @@ def _helped(store: OutcomeStore, split: str, outcomes: Outcomes, rows: list[int]
             {
                 "index": int(j),
                 "influence": float(own[j]),
-                "label": None if tested.labels is None else int(tested.labels[j]),
+                "label": None if tested_labels is None else int(tested_labels[j]),
             }
             for j in best
             if own[j] > 0
@@ -152,4 +152,4 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
     return [Drawing("top", caption, lambda: contact_sheet(content))]
 
 
-SECTION = Section(name="gallery", order=20, compute=gallery_section, drawings=_drawings)
+SECTION = Section(name="gallery", order=20, compute=gallery_section, reads=reads, drawings=_drawings)

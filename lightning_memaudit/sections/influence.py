@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.influence import (
     false_discovery_rate,
     high_influence_pairs,
     minimum_detectable_influence,
     near_duplicates,
 )
+from lightning_memaudit.outcomes.arms import BASELINE
+from lightning_memaudit.record.levels import INFLUENTIAL, MEMORIZED
+from lightning_memaudit.sections.entries import available, unavailable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
+    from lightning_memaudit.record import ArmOutcomes, Record
 
 __all__ = ["describe_duplicates", "describe_influence"]
 
-_MEMORIZED, _INFLUENTIAL = 0.25, 0.15  # the high-influence pairs of Feldman and Zhang (2020), same class
 _SHOWN = 20
 _PERMUTATIONS = 20
 _COLUMNS = 1000  # false-discovery rates are estimated on this many columns at most
@@ -30,45 +31,42 @@ _LEAST_MODELS = 8  # fewer have no pair of examples with five models in each cel
 
 
 def describe_influence(
-    store: OutcomeStore, outcomes: Outcomes, score: npt.NDArray[np.float64], split: str | None
+    record: Record, outcomes: ArmOutcomes, score: npt.NDArray[np.float64], split: str | None
 ) -> dict[str, Any]:
     """High-influence pairs between training examples and those of ``split``, with their false-discovery rate.
 
     Args:
-        store: Where the outcomes on ``split`` are.
+        record: Where the outcomes on ``split`` are.
         outcomes: Outcomes on the training examples.
         score: Memorization scores.
         split: The test or validation split, if there is one.
     """
     if split is None:
-        return _unavailable("there is no test or validation split")
-    try:
-        tested = store.load(split=split, model_ids=outcomes.model_ids.tolist(), fields=())
-    except MissingDataError as missing:
-        return _unavailable(str(missing))
-    if not _has_classes(outcomes) or not _has_classes(tested):
-        return _unavailable("the examples have no class labels, and pairs are looked for within a class")
-    assert outcomes.labels is not None and tested.labels is not None  # noqa: S101, PT018
+        return unavailable("there is no test or validation split")
+    labels, tested_labels = outcomes.labels, record.examples(split).labels
+    if not has_classes(labels) or not has_classes(tested_labels):
+        return unavailable("the examples have no class labels, and pairs are looked for within a class")
+    correct = record.arm(BASELINE).correct(split)
     pairs = high_influence_pairs(
-        tested.correct,
+        correct,
         outcomes.mask,
         memorization=score,
-        labels_train=outcomes.labels,
-        labels_test=tested.labels,
-        memorization_threshold=_MEMORIZED,
-        influence_threshold=_INFLUENTIAL,
+        labels_train=labels,
+        labels_test=tested_labels,
+        memorization_threshold=MEMORIZED,
+        influence_threshold=INFLUENTIAL,
     )
-    candidates = np.flatnonzero(score >= _MEMORIZED)
-    n_tests = int(sum((tested.labels == label).sum() for label in outcomes.labels[candidates]))
+    candidates = np.flatnonzero(score >= MEMORIZED)
+    n_tests = int(sum((tested_labels == label).sum() for label in labels[candidates]))
     rate: dict[str, Any] = {"false_discovery_rate": None, "n_columns_permuted": 0}
     if len(candidates):
         kept = _whole_blocks(outcomes)
         found = false_discovery_rate(
-            tested.correct[kept],
+            correct[kept],
             outcomes.mask[kept],
-            thresholds=np.array([_INFLUENTIAL]),
-            labels_train=outcomes.labels,
-            labels_test=tested.labels,
+            thresholds=np.array([INFLUENTIAL]),
+            labels_train=labels,
+            labels_test=tested_labels,
             rows=candidates,
             n_permutations=_PERMUTATIONS,
             max_columns=_COLUMNS,
@@ -76,58 +74,54 @@ def describe_influence(
         )
         rate = {"false_discovery_rate": float(found.rate[0]), "n_columns_permuted": found.n_columns}
     n_in = outcomes.mask.sum(axis=0)
-    return {
-        "status": "ok",
-        "reason": None,
-        "split": split,
-        "memorization_threshold": _MEMORIZED,
-        "influence_threshold": _INFLUENTIAL,
-        "n_pairs": len(pairs.influence),
-        "n_candidates": len(candidates),
-        "n_tests": n_tests,
-        "n_permutations": _PERMUTATIONS,
+    return available(
+        split=split,
+        memorization_threshold=MEMORIZED,
+        influence_threshold=INFLUENTIAL,
+        n_pairs=len(pairs.influence),
+        n_candidates=len(candidates),
+        n_tests=n_tests,
+        n_permutations=_PERMUTATIONS,
         **rate,
-        "minimum_detectable": _detectable(float(np.median(n_in)), len(outcomes.mask), n_tests),
-        "pairs": [
+        minimum_detectable=_detectable(float(np.median(n_in)), len(outcomes.mask), n_tests),
+        pairs=[
             {
                 "train_index": int(i),
                 "test_index": int(j),
                 "influence": float(value),
                 "score": float(score[i]),
-                "label": int(outcomes.labels[i]),
+                "label": int(labels[i]),
             }
             for i, j, value in zip(
                 pairs.train_index[:_SHOWN], pairs.test_index[:_SHOWN], pairs.influence[:_SHOWN], strict=True
             )
         ],
-    }
+    )
 
 
-def describe_duplicates(outcomes: Outcomes) -> dict[str, Any]:
+def describe_duplicates(outcomes: ArmOutcomes) -> dict[str, Any]:
     """Near-duplicates in the training set, through train-on-train influence given that the other one is out."""
     if len(outcomes.model_ids) < _LEAST_MODELS:
-        return _unavailable(f"{len(outcomes.model_ids)} models are too few to see two examples stand in for each other")
+        return unavailable(f"{len(outcomes.model_ids)} models are too few to see two examples stand in for each other")
     kept = _whole_blocks(outcomes)
     found = near_duplicates(
         outcomes.correct[kept],
         outcomes.mask[kept],
-        labels=outcomes.labels if _has_classes(outcomes) else None,
+        labels=outcomes.labels if has_classes(outcomes.labels) else None,
         level=_DUPLICATE_LEVEL,
         max_columns=_COLUMNS,
         blocks=None if outcomes.blocks is None else outcomes.blocks[kept],
     )
-    return {
-        "status": "ok",
-        "reason": None,
-        "level": _DUPLICATE_LEVEL,
-        "threshold": found.threshold,
-        "false_discovery_rate": found.false_discovery_rate,
-        "n_pairs": len(found.score),
-        "pairs": [
+    return available(
+        level=_DUPLICATE_LEVEL,
+        threshold=found.threshold,
+        false_discovery_rate=found.false_discovery_rate,
+        n_pairs=len(found.score),
+        pairs=[
             {"first": int(i), "second": int(j), "influence": float(value)}
             for i, j, value in zip(found.first[:_SHOWN], found.second[:_SHOWN], found.score[:_SHOWN], strict=True)
         ],
-    }
+    )
 
 
 def _detectable(n_in: float, n_models: int, n_tests: int) -> float | None:
@@ -137,7 +131,7 @@ def _detectable(n_in: float, n_models: int, n_tests: int) -> float | None:
     return value if value <= 1 else None
 
 
-def _whole_blocks(outcomes: Outcomes) -> npt.NDArray[np.bool_]:
+def _whole_blocks(outcomes: ArmOutcomes) -> npt.NDArray[np.bool_]:
     """Models whose partner is there too; a permutation deals whole pairs."""
     if outcomes.blocks is None:
         return np.ones(len(outcomes.model_ids), dtype=bool)
@@ -145,9 +139,6 @@ def _whole_blocks(outcomes: Outcomes) -> npt.NDArray[np.bool_]:
     return np.asarray(sizes[codes] == sizes.max())
 
 
-def _has_classes(outcomes: Outcomes) -> bool:
-    return outcomes.labels is not None and bool((outcomes.labels >= 0).all())
-
-
-def _unavailable(reason: str) -> dict[str, Any]:
-    return {"status": "unavailable", "reason": reason}
+def has_classes(labels: npt.NDArray[np.int64] | None) -> TypeGuard[npt.NDArray[np.int64]]:
+    """Whether every example has a class number."""
+    return labels is not None and bool((labels >= 0).all())

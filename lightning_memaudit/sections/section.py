@@ -9,10 +9,12 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lightning_memaudit.record import Reads
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.record import Record
     from lightning_memaudit.sections.numbers import Numbers
 
 __all__ = ["Drawing", "Highlight", "Result", "Section", "find_sections"]
@@ -57,6 +59,10 @@ class Highlight:
     detail: str = ""
 
 
+def _reads_correct_only(_: Record) -> Reads:
+    return Reads()
+
+
 def _no_drawings(_: Content) -> list[Drawing]:
     return []
 
@@ -76,14 +82,16 @@ class Section:
     Attributes:
         name: Its key in ``report.json``.
         order: Sections follow one another by it.
-        compute: Makes its result from a store; raises ``MissingDataError`` where the store lacks the data.
+        compute: Makes its result from a record; raises ``MissingDataError`` where that lacks the data.
+        reads: What it reads beside ``correct``; a report reads that for all sections in one pass.
         drawings: Its figures, from its content.
         highlights: What the top of the report shows of it, from its content.
     """
 
     name: str
     order: int
-    compute: Callable[[OutcomeStore], Result]
+    compute: Callable[[Record], Result]
+    reads: Callable[[Record], Reads] = field(default=_reads_correct_only)
     drawings: Callable[[Content], list[Drawing]] = field(default=_no_drawings)
     highlights: Callable[[Content, Numbers], list[Highlight]] = field(default=_no_highlights)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
+
+from lightning_memaudit.record.estimates import Needed
 
 __all__ = [
     "bar",
@@ -14,43 +17,26 @@ __all__ = [
     "extremes",
     "method",
     "one_line",
-    "times",
     "whole",
 ]
 
 _BAR = "█"
 _BAR_WIDTH = 40
 _LONGEST_NAME = 80
-_PRACTICAL = 100  # times as many examples and models
 
 
 def decides(row: dict[str, Any]) -> str:
-    """A verdict, and for an undecided one the number of examples or models that would decide it.
+    """A verdict, and for an undecided one what would decide it.
 
     Example:
         >>> decides({"verdict": "undecided", "n_needed": 475.0, "models_needed": None, "factor_needed": 11.9})
-        'undecided: 475 examples would do'
+        'undecided: about 475 examples would decide it'
     """
     if row["verdict"] != "undecided":
         return str(row["verdict"])
-    ways = [
-        count(round(row[key]), noun)
-        for key, noun in (("n_needed", "example"), ("models_needed", "model"))
-        if row[key] is not None
-    ]
-    if not ways and row["factor_needed"] is not None and row["factor_needed"] <= _PRACTICAL:
-        ways = [f"{times(row['factor_needed'])} as many of both"]
-    return f"undecided: {' or '.join(ways)} would do" if ways else "undecided: no practical number would do"
-
-
-def times(factor: float) -> str:
-    """A factor in words.
-
-    Example:
-        >>> times(1.44), times(868.2)
-        ('1.4 times', '868 times')
-    """
-    return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
+    n, models = (None if row[key] is None else round(row[key]) for key in ("n_needed", "models_needed"))
+    factor = math.inf if row["factor_needed"] is None else row["factor_needed"]
+    return f"undecided: {Needed(n, models, factor).words()}"
 
 
 def extremes(rows: list[dict[str, Any]], key: str, most: int = 20) -> list[dict[str, Any]]:

@@ -15,10 +15,11 @@ from lightning_memaudit.functional.memorization._bins import (
     MEMORIZATION_BINS,
     memorization_bins,
 )
+from lightning_memaudit.functional.memorization._group_floor import (
+    GroupFloor,
+)
 from lightning_memaudit.functional.memorization._group_mean import (
     GroupMean,
-    group_mean_of,
-    group_mean_record,
 )
 from lightning_memaudit.functional.memorization._in_out import (
     InOut,
@@ -33,8 +34,6 @@ from lightning_memaudit.functional.memorization._prevalence_bounds import (
     UPPER_TAIL,
     PrevalenceBounds,
     prevalence_bounds,
-    prevalence_of,
-    prevalence_record,
 )
 from lightning_memaudit.functional.memorization._reliability import (
     Reliability,
@@ -66,6 +65,7 @@ __all__ = [
     "MEMORIZATION_BINS",
     "UPPER_TAIL",
     "AdjustedMemorization",
+    "GroupFloor",
     "GroupMean",
     "GroupedMemorization",
     "InOut",
@@ -79,8 +79,6 @@ __all__ = [
     "StoppingLook",
     "adjusted_memorization_score",
     "c_score",
-    "group_mean_of",
-    "group_mean_record",
     "grouped_memorization",
     "in_out_sums",
     "interval_method",
@@ -91,8 +89,6 @@ __all__ = [
     "models_for_reliability",
     "prevalence",
     "prevalence_bounds",
-    "prevalence_of",
-    "prevalence_record",
     "reached",
     "reliability",
     "split_half_reliability",

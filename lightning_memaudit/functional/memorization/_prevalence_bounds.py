@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import (
     argument_error,
     as_indices,
@@ -21,8 +19,6 @@ from lightning_memaudit.functional.memorization._in_out import in_out_sums
 from lightning_memaudit.functional.memorization._score import interval_method, interval_of_in_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lightning_memaudit.functional.checks import Array, FloatArray
 
 #: One-sided errors of each example's interval: upper ends for the upper bound, lower ends for the lower.
@@ -30,7 +26,6 @@ UPPER_TAIL, LOWER_TAIL = 0.0025, 0.0001
 #: Upper ends are taken at this fraction of their error: that far out those of Agresti–Caffo miss up to five times as
 #: often as they say (exactly, for an example at τ = .25 in 20 to 1000 models; lower ends do not).
 STRICTER = 5.0
-_NUMBERS = ("n", "naive", "possible", "certain", "threshold", "upper_tail", "lower_tail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,63 +153,4 @@ def prevalence_bounds(
         possible=count(ends[0][1] >= threshold),
         certain=count(ends[1][0] > threshold),
         threshold=threshold,
-    )
-
-
-def prevalence_record(found: PrevalenceBounds, g: int) -> dict[str, float] | None:
-    """Counts of one group, JSON-ready.
-
-    Args:
-        found: The counts.
-        g: Number of the group.
-
-    Returns:
-        A mapping that ``prevalence_of`` reads, or None for a group without estimable examples.
-    """
-    if not found.n[g] > 0:
-        return None
-    single = {key: getattr(found, key) for key in ("threshold", "upper_tail", "lower_tail")}
-    return {key: float(single[key] if key in single else getattr(found, key)[g]) for key in _NUMBERS}
-
-
-def prevalence_of(records: Sequence[Mapping[str, Any]]) -> PrevalenceBounds:
-    """The counts again, one entry a record.
-
-    Args:
-        records: What ``prevalence_record`` returned, of one threshold.
-
-    Returns:
-        The counts.
-
-    Raises:
-        ArgumentError: A record lacks a figure, or holds one that is not finite, or the records do not go together.
-
-    Example:
-        >>> record = dict.fromkeys(("n", "naive", "possible", "certain"), 5.0)
-        >>> record |= {"threshold": 0.25, "upper_tail": 0.0025, "lower_tail": 0.0001}
-        >>> prevalence_of([record]).upper(0.05)
-        array([1.])
-    """
-    for record in records:
-        for key in _NUMBERS:
-            value = record.get(key) if isinstance(record, dict) else None
-            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-                raise ArgumentError(f"record[{key!r}] must be finite, got {value!r}; write the report again.")
-        if not 0 <= record["certain"] <= record["possible"] <= record["n"] or not 0 <= record["naive"] <= record["n"]:
-            raise ArgumentError(f"record={record!r:.120} has counts that do not go together; write the report again.")
-    columns = {key: np.array([record[key] for record in records], dtype=np.float64) for key in _NUMBERS}
-    single = {key: set(columns[key].tolist()) for key in ("threshold", "upper_tail", "lower_tail")}
-    if any(len(values) > 1 for values in single.values()):
-        raise ArgumentError(
-            f"records must have one threshold and one set of errors, got {single}; read them one by one."
-        )
-    threshold, upper_tail, lower_tail = (values.pop() if values else math.nan for values in single.values())
-    return PrevalenceBounds(
-        n=columns["n"],
-        naive=columns["naive"],
-        possible=columns["possible"],
-        certain=columns["certain"],
-        threshold=threshold,
-        upper_tail=upper_tail,
-        lower_tail=lower_tail,
     )

@@ -2,7 +2,7 @@
 
 ``two_way`` gives the interval of a mean difference between two arms, ``OneSided`` its bounds for decisions,
 ``relative_interval`` and ``against_rest`` those of ratios and excesses, ``adjust_p_values`` corrects for several
-groups. The ``..._record`` and ``..._of`` functions write and restore what later bounds need.
+groups.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 from lightning_memaudit.functional.uncertainty._excess import (
     Excess,
     against_rest,
+)
+from lightning_memaudit.functional.uncertainty._flips import (
+    Flips,
 )
 from lightning_memaudit.functional.uncertainty._inversion import (
     Tail,
@@ -20,12 +23,6 @@ from lightning_memaudit.functional.uncertainty._multiplicity import (
 )
 from lightning_memaudit.functional.uncertainty._one_sided import (
     OneSided,
-)
-from lightning_memaudit.functional.uncertainty._records import (
-    excess_of,
-    excess_record,
-    two_way_of,
-    two_way_record,
 )
 from lightning_memaudit.functional.uncertainty._relative import (
     relative_interval,
@@ -48,6 +45,7 @@ from lightning_memaudit.functional.uncertainty._two_way import (
 __all__ = [
     "Alternative",
     "Excess",
+    "Flips",
     "Form",
     "OneSided",
     "Tail",
@@ -56,8 +54,6 @@ __all__ = [
     "against_rest",
     "assemble",
     "example_means",
-    "excess_of",
-    "excess_record",
     "form_of",
     "joined",
     "one_sided_p_value",
@@ -65,6 +61,4 @@ __all__ = [
     "summarise",
     "take",
     "two_way",
-    "two_way_of",
-    "two_way_record",
 ]

@@ -45,6 +45,7 @@ def starter(subject: Subject) -> str:
     Args:
         subject: The report.
     """
+    subject.read(KINDS[kind]().section for kind in _TRIED)
     parts = [_HEAD.format(source=subject.name)]
     parts += [part for kind in _TRIED for part in _rules(kind, subject)]
     if len(parts) == 1:

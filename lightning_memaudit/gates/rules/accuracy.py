@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from lightning_memaudit.functional.uncertainty import OneSided, two_way_of
 from lightning_memaudit.gates.coherence import ERRORS, GAPS
-from lightning_memaudit.gates.evidence import Estimate, by_sizes
-from lightning_memaudit.gates.rules.drop import read_excess
 from lightning_memaudit.gates.tables import Question, select
+from lightning_memaudit.record import estimates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from lightning_memaudit.gates.judged_report import Subject
-    from lightning_memaudit.gates.policy.policy import Rule
+    from lightning_memaudit.gates.policy.scope import Scope
     from lightning_memaudit.gates.rules.base import Direction, Unit
     from lightning_memaudit.gates.tables import Batch, Problem
 
 __all__ = ["ERROR", "Accuracy", "Gap"]
 
 
-def _read_error(records: Sequence[Mapping[str, Any]]) -> Estimate:
-    found = OneSided(two_way_of(records), one_way=True)
-    return Estimate(found, (0.0, 1.0), by_sizes, covers_models=found.covers_models)
-
-
-ERROR = Question("accuracy", "error", _read_error, ERRORS)
-_GAP = Question("accuracy", "gap", partial(read_excess, one_way=True), GAPS)
+ERROR = Question("accuracy", estimates.ERROR.name, estimates.ERROR.of_rows, ERRORS)
+_GAP = Question("accuracy", estimates.GAP.name, estimates.GAP.of_rows, GAPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +40,9 @@ class Accuracy:
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
+    section: ClassVar[str] = "accuracy"
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Error rates of the groups."""
         return select(rule, subject, ERROR)
 
@@ -70,7 +63,8 @@ class Gap:
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
+    section: ClassVar[str] = "accuracy"
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Gaps of the groups."""
         return select(rule, subject, _GAP)

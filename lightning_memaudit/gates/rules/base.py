@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lightning_memaudit.gates.judged_report import Subject
-    from lightning_memaudit.gates.policy.policy import Rule
+    from lightning_memaudit.gates.policy.scope import Scope
     from lightning_memaudit.gates.tables import Batch, Problem
 
 __all__ = ["Direction", "RuleKind", "Unit"]
@@ -31,6 +31,7 @@ class RuleKind(Protocol):
         default_groups: Groups likewise.
         compares: Whether it needs a baseline.
         ignores: Keys of every rule that it has no use for, which policies may not give it.
+        section: The section of the report that it reads.
     """
 
     name: ClassVar[str]
@@ -42,5 +43,8 @@ class RuleKind(Protocol):
     compares: ClassVar[bool]
     ignores: ClassVar[tuple[str, ...]]
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    @property
+    def section(self) -> str: ...  # noqa: D102 - see above
+
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Everything that a rule of this kind is about, larger values being worse (an error rate, not an accuracy)."""

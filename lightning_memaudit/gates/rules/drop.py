@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from lightning_memaudit.functional.uncertainty import Excess, OneSided, excess_of, two_way_of
 from lightning_memaudit.gates.coherence import DROPS, EXCESS
-from lightning_memaudit.gates.evidence import Estimate, by_factor, by_sizes
 from lightning_memaudit.gates.tables import Question, select
+from lightning_memaudit.record import estimates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from lightning_memaudit.gates.judged_report import Subject
-    from lightning_memaudit.gates.policy.policy import Rule
+    from lightning_memaudit.gates.policy.scope import Scope
     from lightning_memaudit.gates.rules.base import Direction, Unit
     from lightning_memaudit.gates.tables import Batch, Problem
 
-__all__ = ["DROP", "Drop", "ExcessDrop", "read_excess"]
+__all__ = ["DROP", "Drop", "ExcessDrop"]
 
 
-def _read_drop(records: Sequence[Mapping[str, Any]]) -> Estimate:
-    found = OneSided(two_way_of(records))
-    return Estimate(found, (-1.0, 1.0), by_sizes, covers_models=found.covers_models)
-
-
-def read_excess(records: Sequence[Mapping[str, Any]], *, one_way: bool = False) -> Estimate:
-    """Evidence of a group against the whole."""
-    raw = excess_of(records)
-    found = Excess(raw.share, OneSided(raw.group, one_way), OneSided(raw.rest, one_way))
-    return Estimate(found, (-2.0, 2.0), by_factor, covers_models=raw.group.covers_models)
-
-
-DROP = Question("impact", "drop", _read_drop, DROPS)
-_EXCESS = Question("impact", "excess", read_excess, EXCESS)
+DROP = Question("impact", estimates.DROP.name, estimates.DROP.of_rows, DROPS)
+_EXCESS = Question("impact", estimates.EXCESS.name, estimates.EXCESS.of_rows, EXCESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +40,9 @@ class Drop:
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
+    section: ClassVar[str] = "impact"
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Drops of the groups."""
         return select(rule, subject, DROP)
 
@@ -74,7 +62,8 @@ class ExcessDrop:
     default_groups: ClassVar[tuple[str, ...]] = ("*",)
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ()
+    section: ClassVar[str] = "impact"
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Excess drops of the groups."""
         return select(rule, subject, _EXCESS)

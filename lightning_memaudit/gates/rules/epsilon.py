@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lightning_memaudit.gates.judged_report import Subject
-    from lightning_memaudit.gates.policy.policy import Rule
+    from lightning_memaudit.gates.policy.scope import Scope
     from lightning_memaudit.gates.rules.base import Direction, Unit
 
 __all__ = ["Epsilon"]
@@ -46,12 +46,13 @@ class Epsilon:
     default_groups: ClassVar[tuple[str, ...]] = ()
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ("groups", "exclude")
+    section: ClassVar[str] = "impact"
 
     def __post_init__(self) -> None:
         if self.delta is not None and not _is_share(self.delta):
             raise ArgumentError(f"delta = {self.delta!r}; a number between 0 and 1 is needed, such as 1e-5")
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """The ε of each arm."""
         arms = arms_of(subject, _ARMS)
         if isinstance(arms, str):

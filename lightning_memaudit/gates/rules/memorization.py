@@ -8,32 +8,29 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.memorization import LOWER_TAIL, UPPER_TAIL, group_mean_of, prevalence_of
+from lightning_memaudit.functional.memorization import LOWER_TAIL, UPPER_TAIL
 from lightning_memaudit.gates.coherence import COUNTS, MEANS
-from lightning_memaudit.gates.evidence import Counts, Estimate, by_models
 from lightning_memaudit.gates.judged_report import memorization_at
 from lightning_memaudit.gates.policy.selectors import OVERALL
 from lightning_memaudit.gates.tables import Question, select
+from lightning_memaudit.record import estimates
+from lightning_memaudit.record.levels import MEMORIZED, fit_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lightning_memaudit.gates.judged_report import Subject
-    from lightning_memaudit.gates.policy.policy import Rule
+    from lightning_memaudit.gates.policy.scope import Scope
     from lightning_memaudit.gates.rules.base import Direction, Unit
     from lightning_memaudit.gates.tables import Batch, Problem
+    from lightning_memaudit.record.estimates import Estimate
 
 __all__ = ["MEAN", "Memorization", "MemorizationPrevalence"]
 
-_FITTED = 0.8  # least share of fitted examples, as in the report's "partly fitted"
 
-
-def _read_mean(records: Sequence[Mapping[str, Any]]) -> Estimate:
-    return Estimate(group_mean_of(records), (-1.0, 1.0), by_models)
-
-
-def _read_counts(records: Sequence[Mapping[str, Any]], *, threshold: float) -> Counts:
-    found = prevalence_of(records)
+def _read_counts(rows: Sequence[Mapping[str, Any]], *, threshold: float) -> Estimate:
+    counts = estimates.PREVALENCE.of_rows(rows)
+    found = counts.found
     for name, counted, asked in (
         ("threshold", found.threshold, threshold),
         ("upper_tail", found.upper_tail, UPPER_TAIL),
@@ -41,14 +38,14 @@ def _read_counts(records: Sequence[Mapping[str, Any]], *, threshold: float) -> C
     ):
         if not math.isclose(counted, asked):
             raise ArgumentError(f"{name} is {counted:g} where {asked:g} is counted with; write the report again.")
-    return Counts(found)
+    return counts
 
 
 def _not_fitted(row: Mapping[str, Any]) -> str | None:
     n, missed = row.get("n_estimable"), row.get("n_not_fitted")
     if not isinstance(n, int) or not isinstance(missed, int) or n <= 0:
         return "the report does not say how well the group is fitted"
-    if missed / n <= 1 - _FITTED:
+    if fit_status(missed / n) != "not fitted":
         return None
     return (
         f"models get {missed} of its {n} examples wrong although they trained on them: it is not fitted, which is not "
@@ -56,7 +53,7 @@ def _not_fitted(row: Mapping[str, Any]) -> str | None:
     )
 
 
-MEAN = Question("memorization", "mean", _read_mean, MEANS, _not_fitted)
+MEAN = Question("memorization", estimates.MEAN.name, estimates.MEAN.of_rows, MEANS, _not_fitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +72,9 @@ class Memorization:
     default_groups: ClassVar[tuple[str, ...]] = (OVERALL,)
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ("treatments",)
+    section: ClassVar[str] = "memorization"
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Mean scores of the groups."""
         return select(rule, subject, MEAN)
 
@@ -91,7 +89,7 @@ class MemorizationPrevalence:
     A group that models do not fit never passes.
     """
 
-    threshold: float = 0.25
+    threshold: float = MEMORIZED
 
     name: ClassVar[str] = "memorization_prevalence"
     direction: ClassVar[Direction] = "at most"
@@ -101,6 +99,7 @@ class MemorizationPrevalence:
     default_groups: ClassVar[tuple[str, ...]] = (OVERALL,)
     compares: ClassVar[bool] = False
     ignores: ClassVar[tuple[str, ...]] = ("treatments",)
+    section: ClassVar[str] = "memorization"
 
     def __post_init__(self) -> None:
         if (
@@ -110,7 +109,7 @@ class MemorizationPrevalence:
         ):
             raise ArgumentError(f"threshold = {self.threshold!r}; a number between -1 and 1 is needed, such as 0.25")
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Counts of the groups."""
         section, read = memorization_at(float(self.threshold)), partial(_read_counts, threshold=self.threshold)
-        return select(rule, subject, Question(section, "prevalence", read, COUNTS, _not_fitted))
+        return select(rule, subject, Question(section, estimates.PREVALENCE.name, read, COUNTS, _not_fitted))

@@ -9,19 +9,19 @@ import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.uncertainty import take
-from lightning_memaudit.gates.evidence import Estimate, by_factor
 from lightning_memaudit.gates.reference.compatibility import mismatches
 from lightning_memaudit.gates.rules.accuracy import ERROR
 from lightning_memaudit.gates.rules.difference import Difference
 from lightning_memaudit.gates.rules.drop import DROP
 from lightning_memaudit.gates.rules.memorization import MEAN
 from lightning_memaudit.gates.tables import Problem, Table, arms_of, choose_arms, choose_groups, tables_of
+from lightning_memaudit.record.estimates import Estimate, by_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lightning_memaudit.gates.judged_report import Subject
-    from lightning_memaudit.gates.policy.policy import Rule
+    from lightning_memaudit.gates.policy.scope import Scope
     from lightning_memaudit.gates.rules.base import Direction, Unit
     from lightning_memaudit.gates.tables import Batch, Question
 
@@ -58,7 +58,12 @@ class Regression:
         if self.metric not in get_args(Metric):
             raise ArgumentError(f"metric = {self.metric!r}; one of {', '.join(get_args(Metric))} is needed")
 
-    def evidence(self, rule: Rule, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
+    @property
+    def section(self) -> str:
+        """The section that the metric is in."""
+        return _QUESTIONS[self.metric].section
+
+    def evidence(self, rule: Scope, subject: Subject, reference: Subject | None) -> Iterator[Batch | Problem]:
         """Worsening of the groups."""
         if reference is None:
             yield Problem(None, None, "the rule compares with a baseline and there is none; pass --baseline")
@@ -90,11 +95,11 @@ class Regression:
     ) -> dict[str, Table | str]:
         key = ("regression", question.section, question.record, arm, id(reference))
         if key not in subject.cache:
-            stores = subject.store, reference.store
-            if self.metric == "accuracy" and stores[0] is not None and stores[1] is not None:
+            records = subject.record, reference.record
+            if self.metric == "accuracy" and records[0] is not None and records[1] is not None:
                 from lightning_memaudit.gates.reference.paired_stores import paired_tables
 
-                subject.cache[key] = paired_tables(stores[0], stores[1], arm)
+                subject.cache[key] = paired_tables(records[0], records[1], arm)
             else:
                 now = tables_of(subject, question, arm, entries[0])
                 then = tables_of(reference, question, arm, entries[1])

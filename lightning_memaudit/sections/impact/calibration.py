@@ -8,15 +8,17 @@ import numpy as np
 from scipy.special import expit
 
 from lightning_memaudit.functional.impact import calibration_by_group, value_drop
-from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact.groups import LEVEL
+from lightning_memaudit.record.levels import LEVEL
+from lightning_memaudit.sections.entries import available, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
+
     from lightning_memaudit.functional.checks import FloatArray
-    from lightning_memaudit.sections.impact.arms import PairedArm, Scores
-    from lightning_memaudit.sections.impact.groups import Partition
+    from lightning_memaudit.record.pairs import PairedArm, Scores
+    from lightning_memaudit.record.partitions import Partition
 
 __all__ = ["describe_calibration"]
 
@@ -29,7 +31,7 @@ def describe_calibration(arm: PairedArm, divided: Mapping[str, Partition | None]
     The confidence is that of the prediction (top-label calibration). Shards of earlier versions have only the margin,
     which gives it where there are two classes.
     """
-    if arm.base.correct.dtype != bool or arm.treated.correct.dtype != bool:
+    if not arm.base.is_binary or not arm.treated.is_binary:
         return unavailable("outcomes are shares of tokens, and calibration needs one prediction an example")
     confidence = [scores.confidence.astype(np.float64) for scores in (arm.base, arm.treated)]
     if any(np.isnan(values).all() for values in confidence):
@@ -40,12 +42,13 @@ def describe_calibration(arm: PairedArm, divided: Mapping[str, Partition | None]
             )
         confidence = [_confidence(scores) for scores in (arm.base, arm.treated)]
     known = arm.judged & np.isfinite(confidence[0]) & np.isfinite(confidence[1])
+    right = [scores.correct for scores in (arm.base, arm.treated)]
     if not known.any():
         return unavailable("no judged model has a finite output in both arms")
-    return found(
+    return available(
         n_cells_not_finite=int(arm.judged.sum() - known.sum()),
         by_group={
-            name: _rows(arm, confidence, known, partition)
+            name: _rows(arm, confidence, right, known, partition)
             for name, partition in divided.items()
             if partition is not None
         },
@@ -59,9 +62,8 @@ def _two_classes(arm: PairedArm) -> bool:
     for scores in (arm.base, arm.treated):
         if not np.isin(scores.prediction, (-1, 0, 1)).all():
             return False
-        if (scores.correct & (scores.margin < -_ROUNDING)).any() or (
-            ~scores.correct & (scores.margin > _ROUNDING)
-        ).any():
+        correct, margin = scores.correct, scores.margin
+        if (correct & (margin < -_ROUNDING)).any() or (~correct & (margin > _ROUNDING)).any():
             return False
     return True
 
@@ -72,16 +74,20 @@ def _confidence(scores: Scores) -> FloatArray:
 
 
 def _rows(
-    arm: PairedArm, confidence: list[FloatArray], known: np.ndarray[Any, np.dtype[np.bool_]], partition: Partition
+    arm: PairedArm,
+    confidence: list[FloatArray],
+    right: list[npt.NDArray[np.bool_]],
+    known: npt.NDArray[np.bool_],
+    partition: Partition,
 ) -> list[dict[str, Any]]:
     codes, total = partition.codes, len(partition.names)
     sides: list[dict[str, FloatArray]] = []
     off = []
-    for values, scores in zip(confidence, (arm.base, arm.treated), strict=True):
-        off.append(np.where(known, values - scores.correct, np.nan))
+    for values, correct in zip(confidence, right, strict=True):
+        off.append(np.where(known, values - correct, np.nan))
         each = [
-            calibration_by_group(row[cells], right[cells], codes[cells], n_groups=total, level=LEVEL)
-            for row, right, cells in zip(values, scores.correct, known, strict=True)
+            calibration_by_group(row[cells], its[cells], codes[cells], n_groups=total, level=LEVEL)
+            for row, its, cells in zip(values, correct, known, strict=True)
         ]
         means = {
             key: _mean([getattr(one, key) for one in each])

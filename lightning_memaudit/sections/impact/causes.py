@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.functional.impact import decompose_drop
-from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact.groups import LEVEL, Partition, drop_row
+from lightning_memaudit.record.levels import LEVEL
+from lightning_memaudit.record.partitions import Partition, whole
+from lightning_memaudit.sections.entries import available, unavailable
+from lightning_memaudit.sections.impact.groups import drop_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lightning_memaudit.outcomes.arms import Arm
-    from lightning_memaudit.sections.impact.arms import PairedArm
+    from lightning_memaudit.record.pairs import PairedArm
 
 __all__ = ["clip_only_of", "describe_decomposition", "is_private", "notes"]
 
@@ -48,9 +50,8 @@ def describe_decomposition(
         return unavailable(f"arms {private.name!r} and {clip_only.name!r} have no model in common")
     base, treated = private.outcomes()
     clipped = clip_only.outcomes()[1]
-    whole = Partition(np.zeros(private.judged.shape[1], dtype=np.int64), ("all",))
     described = {}
-    for name, part in {"": whole, **divided}.items():
+    for name, part in {"": whole(private.judged.shape[1]), **divided}.items():
         if part is None:
             continue
         total = len(part.names)
@@ -68,7 +69,7 @@ def describe_decomposition(
             for g, group in enumerate(part.names)
         ]
     overall = described.pop("")[0]
-    return found(clip_only=clip_only.name, n_models=len(shared), overall=overall, by_group=described)
+    return available(clip_only=clip_only.name, n_models=len(shared), overall=overall, by_group=described)
 
 
 def notes(arm: Arm | None, paired: PairedArm, clip_only: str | None) -> list[str]:

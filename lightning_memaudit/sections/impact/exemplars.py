@@ -9,8 +9,11 @@ import numpy as np
 
 from lightning_memaudit.functional.impact import exemplars, hooker_test, taxicab_exemplars
 from lightning_memaudit.functional.subgroups import by_group
-from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact.groups import LABEL, LEVEL
+from lightning_memaudit.record import Wanted
+from lightning_memaudit.record.levels import LEVEL
+from lightning_memaudit.record.pairs import paired_arm
+from lightning_memaudit.record.partitions import LABEL
+from lightning_memaudit.sections.entries import available, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,10 +21,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
-    from lightning_memaudit.sections.impact.arms import PairedArm
-    from lightning_memaudit.sections.impact.groups import Partition
+    from lightning_memaudit.record import Block, Record
+    from lightning_memaudit.record.pairs import PairedArm
+    from lightning_memaudit.record.partitions import Partition
 
-__all__ = ["Votes", "describe_exemplars", "describe_hooker", "has_predictions", "votes"]
+__all__ = ["VoteCount", "Votes", "describe_exemplars", "describe_hooker", "has_predictions", "votes_on"]
 
 _SHOWN = 20
 _CELLS = 4_000_000  # examples × labels that are counted at once
@@ -55,37 +59,83 @@ class Votes:
 
 def has_predictions(arm: PairedArm) -> bool:
     """Whether examples have a single prediction each."""
-    return bool((arm.base.prediction >= 0).any())
+    return arm.base.largest_prediction >= 0
 
 
-def votes(arm: PairedArm) -> Votes:
-    """Count the votes of the judged models on every example; a model without a prediction votes for "none"."""
-    n = arm.judged.shape[1]
-    exemplar, tied = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-    taxicab, margin = np.full(n, np.nan), np.full(n, np.nan)
-    modes = np.full((2, n), -1, dtype=np.int64)
-    n_labels = int(max(arm.base.prediction.max(), arm.treated.prediction.max())) + 2
-    other = 0
-    for rows, first, second in _complete_tables(arm, max(1, _CELLS // n_labels)):
-        seen = exemplars(first + 1, second + 1, n_labels=n_labels, tie="largest")
-        exemplar[rows], tied[rows] = seen.exemplar, seen.tied
-        modes[:, rows] = seen.base_mode - 1, seen.treated_mode - 1
-        margin[rows] = np.minimum(seen.base_margin, seen.treated_margin)
-        taxicab[rows] = taxicab_exemplars(first + 1, second + 1, n_labels=n_labels)
-        other += seen.n_if_other_rule
-    return Votes(exemplar, taxicab, modes[0], modes[1], margin, tied, ~np.isnan(taxicab), other)
+def votes_on(record: Record, arm: PairedArm) -> Votes:
+    """The votes of the judged models of an arm and its base on every example."""
+    votes: Votes = record.result(VoteCount(arm.name, arm.split))
+    return votes
 
 
-def describe_exemplars(arm: PairedArm, divided: Mapping[str, Partition | None]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class VoteCount:
+    """Counts the votes on every example block by block; a model without a prediction votes for "none".
+
+    Attributes:
+        arm: The treated arm.
+        split: The split.
+    """
+
+    arm: str
+    split: str
+
+    @property
+    def wants(self) -> tuple[Wanted, ...]:
+        """Predictions of both arms."""
+        return (Wanted(self.arm, self.split, ("prediction",), with_base=True),)
+
+    def start(self, record: Record) -> _Counting:
+        """Begin with the first example.
+
+        Raises:
+            MissingDataError: The arm has nothing to be compared with.
+        """
+        return _Counting(paired_arm(record, self.arm, self.split))
+
+
+class _Counting:
+    def __init__(self, arm: PairedArm) -> None:
+        self.arm = arm
+        n = arm.judged.shape[1]
+        self.exemplar, self.tied = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        self.taxicab, self.margin = np.full(n, np.nan), np.full(n, np.nan)
+        self.modes = np.full((2, n), -1, dtype=np.int64)
+        self.n_if_other_rule = 0
+        self.n_labels = max(arm.base.largest_prediction, arm.treated.largest_prediction) + 2
+
+    def consume(self, block: Block) -> None:
+        """Count the votes on the examples of a block."""
+        base, treated = (side.of_block(block, "prediction") for side in (self.arm.base, self.arm.treated))
+        judged = self.arm.judged[:, block.columns]
+        for rows, first, second in _complete_tables(judged, base, treated, max(1, _CELLS // self.n_labels)):
+            seen = exemplars(first + 1, second + 1, n_labels=self.n_labels, tie="largest")
+            there = rows + block.columns.start
+            self.exemplar[there], self.tied[there] = seen.exemplar, seen.tied
+            self.modes[:, there] = seen.base_mode - 1, seen.treated_mode - 1
+            self.margin[there] = np.minimum(seen.base_margin, seen.treated_margin)
+            self.taxicab[there] = taxicab_exemplars(first + 1, second + 1, n_labels=self.n_labels)
+            self.n_if_other_rule += seen.n_if_other_rule
+
+    def finish(self) -> Votes:
+        """The votes on all examples."""
+        judged = ~np.isnan(self.taxicab)
+        return Votes(
+            self.exemplar, self.taxicab, self.modes[0], self.modes[1], self.margin, self.tied, judged,
+            self.n_if_other_rule,
+        )  # fmt: skip
+
+
+def describe_exemplars(record: Record, arm: PairedArm, divided: Mapping[str, Partition | None]) -> dict[str, Any]:
     """Exemplars: how many, by which tie rule, in which groups, and the clearest of them."""
     if not has_predictions(arm):
         return unavailable("an example has no single prediction (sequences, or a score function that gives none)")
-    seen = votes(arm)
+    seen = votes_on(record, arm)
     order = np.lexsort((np.arange(len(seen.taxicab)), -np.nan_to_num(seen.margin), -np.nan_to_num(seen.taxicab)))
     top = [int(i) for i in order if seen.exemplar[i]][:_SHOWN]
     n_judged = int(seen.judged.sum())
     distance = seen.taxicab[seen.judged]
-    return found(
+    return available(
         n=n_judged,
         n_without_model=len(seen.judged) - n_judged,
         n_models=arm.n_models,
@@ -102,7 +152,7 @@ def describe_exemplars(arm: PairedArm, divided: Mapping[str, Partition | None]) 
             "quantiles": {str(q): float(np.quantile(distance, q)) for q in (0.5, 0.9, 0.99)},
         },
         by_group={name: _by_group(seen, partition) for name, partition in divided.items() if partition is not None},
-        top=[_top_row(arm, seen, i) for i in top],
+        top=_top_rows(arm, seen, top),
     )
 
 
@@ -127,22 +177,20 @@ def describe_hooker(arm: PairedArm, divided: Mapping[str, Partition | None]) -> 
             }
             for g, label in enumerate(labels.names)
         ]
-    return found(n_models=arm.n_models, source="Hooker et al. 2019, arXiv 1911.05248", **forms)
+    return available(n_models=arm.n_models, source="Hooker et al. 2019, arXiv 1911.05248", **forms)
 
 
 def _complete_tables(
-    arm: PairedArm, most: int
+    judged: BoolArray, base: npt.NDArray[np.int32], treated: npt.NDArray[np.int32], most: int
 ) -> Iterator[tuple[IntArray, npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
     """Examples with equally many judged models, and the predictions of just those, [models, examples]."""
-    n_judged = arm.judged.sum(axis=0)
+    n_judged = judged.sum(axis=0)
     for size in np.unique(n_judged[n_judged > 0]).tolist():
         columns = np.flatnonzero(n_judged == size)
         for start in range(0, len(columns), most):
             rows = columns[start : start + most]
-            chosen = np.argsort(~arm.judged[:, rows], axis=0, kind="stable")[:size]
-            first, second = (
-                np.take_along_axis(scores.prediction[:, rows], chosen, axis=0) for scores in (arm.base, arm.treated)
-            )
+            chosen = np.argsort(~judged[:, rows], axis=0, kind="stable")[:size]
+            first, second = (np.take_along_axis(side[:, rows], chosen, axis=0) for side in (base, treated))
             yield rows, first, second
 
 
@@ -161,8 +209,13 @@ def _by_group(seen: Votes, partition: Partition) -> list[dict[str, Any]]:
     ]
 
 
-def _top_row(arm: PairedArm, seen: Votes, i: int) -> dict[str, Any]:
-    ballots = [scores.prediction[arm.judged[:, i], i] for scores in (arm.base, arm.treated)]
+def _top_rows(arm: PairedArm, seen: Votes, top: list[int]) -> list[dict[str, Any]]:
+    columns = np.array(top, dtype=np.int64)
+    sides = [scores.values("prediction", columns) for scores in (arm.base, arm.treated)]
+    return [_top_row(arm, seen, i, [side[arm.judged[:, i], place] for side in sides]) for place, i in enumerate(top)]
+
+
+def _top_row(arm: PairedArm, seen: Votes, i: int, ballots: list[npt.NDArray[np.int32]]) -> dict[str, Any]:
     base_votes, treated_votes = (
         {str(label): int(count) for label, count in zip(*np.unique(ballot, return_counts=True), strict=True)}
         for ballot in ballots

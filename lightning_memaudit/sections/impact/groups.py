@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,95 +9,38 @@ from scipy import stats
 
 from lightning_memaudit.functional.impact import accuracy_drop, decision_size, value_drop
 from lightning_memaudit.functional.subgroups import by_group, difference, intersection, worst_group
-from lightning_memaudit.functional.uncertainty import adjust_p_values, example_means, excess_record, two_way_record
-from lightning_memaudit.sections.entries import found, unavailable
+from lightning_memaudit.functional.uncertainty import adjust_p_values, example_means
+from lightning_memaudit.record.estimates import DROP, EXCESS, Needed
+from lightning_memaudit.record.levels import LEVEL, POWER
+from lightning_memaudit.record.partitions import LABEL, whole
+from lightning_memaudit.sections.entries import available, unavailable
 from lightning_memaudit.sections.numbers import ENGLISH
-from lightning_memaudit.sections.text import one_line, times
+from lightning_memaudit.sections.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lightning_memaudit.functional.checks import IntArray
+    import numpy.typing as npt
+
     from lightning_memaudit.functional.impact import DropResult
-    from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.sections.impact.arms import PairedArm
+    from lightning_memaudit.record.pairs import PairedArm
+    from lightning_memaudit.record.partitions import Partition
 
 __all__ = [
-    "LEVEL",
-    "Partition",
     "describe_groups",
     "describe_labels",
     "describe_overall",
     "drop_row",
-    "partitions",
     "statistics",
     "who_pays",
 ]
 
-LEVEL = 0.95
-LABEL = "label"
-_POWER = 0.8
 _LONGEST_NAME = 60
-_PRACTICAL = 100.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Partition:
-    """A division of a split into groups, those without examples included.
-
-    Attributes:
-        codes: Group of each example, int64[n].
-        names: Name of each group, by code.
-    """
-
-    codes: IntArray
-    names: tuple[str, ...]
-
-
-def partitions(examples: Examples, others: Sequence[Examples]) -> dict[str, Partition | None]:
-    """The labels, under the name ``label``, and every grouping, each with the groups that only other splits have.
-
-    Args:
-        examples: Those of the split.
-        others: Those of the other splits.
-
-    Returns:
-        By name; None for a grouping that the split lacks.
-
-    Example:
-        >>> from lightning_memaudit.outcomes.examples import Examples
-        >>> known = partitions(Examples(2, np.array([0, 2])), [Examples(1, np.array([1]))])
-        >>> known["label"].names, known["label"].codes
-        (('0', '2', '1'), array([0, 1]))
-    """
-    divided: dict[str, Partition | None] = {}
-    labelled = [part for part in (examples, *others) if part.labels is not None and not (part.labels < 0).all()]
-    if labelled and labelled[0] is examples:
-        assert examples.labels is not None  # noqa: S101
-        values, codes = np.unique(examples.labels, return_inverse=True)
-        names = map(str, values)
-        rest = np.unique(np.concatenate([part.labels for part in labelled if part.labels is not None]))
-        divided[LABEL] = Partition(codes, tuple(dict.fromkeys([*names, *map(str, rest)])))
-    for part in (examples, *others):
-        for name in part.groups:
-            own = examples.groups.get(name)
-            if own is None:
-                divided.setdefault(name, None)
-                continue
-            known = [part.groups[name].names for part in (examples, *others) if name in part.groups]
-            groups = Partition(own.codes, tuple(dict.fromkeys(group for names in known for group in names)))
-            labels = divided.get(LABEL)
-            if name != LABEL or labels is None:
-                divided[name] = groups
-            elif not np.array_equal(labels.codes, groups.codes):
-                divided[f"group_{LABEL}"] = groups
-    return divided
 
 
 def describe_overall(arm: PairedArm) -> dict[str, Any]:
     """Accuracy of both arms over the whole split."""
-    whole = Partition(np.zeros(arm.judged.shape[1], dtype=np.int64), ("all",))
-    rows, _ = _rows(arm, {"overall": whole})
+    rows, _ = _rows(arm, {"overall": whole(arm.judged.shape[1])})
     return rows["overall"][0]
 
 
@@ -115,7 +57,7 @@ def describe_groups(arm: PairedArm, divided: Mapping[str, Partition | None]) -> 
             described[name] = unavailable(f"split {arm.split!r} has no grouping {name!r}; pass its values too")
             continue
         n_filled = int((drops[name].n > 0).sum())
-        described[name] = found(
+        described[name] = available(
             n_groups=len(partition.names),
             n_groups_with_examples=n_filled,
             is_overall=n_filled == 1,
@@ -129,7 +71,7 @@ def describe_groups(arm: PairedArm, divided: Mapping[str, Partition | None]) -> 
 def describe_labels(arm: PairedArm, divided: Mapping[str, Partition | None]) -> dict[str, Any]:
     """Recall of each label within each group; cells without examples are counted, not listed."""
     described: dict[str, Any] = {}
-    labels = divided.get(LABEL)
+    labels, outcomes = divided.get(LABEL), arm.outcomes()
     for name, partition in divided.items():
         if labels is None:
             described[name] = unavailable("the examples have no class labels")
@@ -140,9 +82,9 @@ def describe_labels(arm: PairedArm, divided: Mapping[str, Partition | None]) -> 
         else:
             n_labels, n_groups = len(labels.names), len(partition.names)
             codes = intersection(partition.codes, labels.codes, n_labels=n_labels)
-            drop = accuracy_drop(*arm.outcomes(), codes, paired=True, level=LEVEL, n_groups=n_groups * n_labels)
+            drop = accuracy_drop(*outcomes, codes, paired=True, level=LEVEL, n_groups=n_groups * n_labels)
             cells = np.flatnonzero(drop.n)
-            described[name] = found(
+            described[name] = available(
                 n_empty_cells=n_groups * n_labels - len(cells),
                 rows=[
                     {"group": partition.names[cell // n_labels], "label": labels.names[cell % n_labels]}
@@ -171,7 +113,7 @@ def drop_row(drop: DropResult, g: int) -> dict[str, Any]:
 
 def statistics(drop: DropResult, g: int) -> dict[str, Any]:
     """What bounds and p-values of a group need at any level and margin; None where there is no interval."""
-    return {"drop": two_way_record(drop.two_way, g), "excess": excess_record(drop.against_rest, g)}
+    return {"drop": DROP.to_row(drop.two_way, g), "excess": EXCESS.to_row(drop.against_rest, g)}
 
 
 def who_pays(
@@ -218,25 +160,25 @@ def who_pays(
             else f"with {len(candidates)} groups looked at this may be chance (Bonferroni)"
         )
         sentence = f"{arm.name}: {who} pays most: {numbers}; {tail}."
-        return found(decided=True, stands_corrected=holds, factor_needed=1.0, sentence=sentence, **fields)
+        return available(decided=True, stands_corrected=holds, factor_needed=1.0, sentence=sentence, **fields)
     factor = _factor(row)
-    more = "no practical number of examples and models would"
+    more = Needed(factor=factor).words()
     if arm.n_models == 1:
-        more = "train more than one pair of models, which"
-    elif factor <= _PRACTICAL:
-        more = f"about {times(factor)} as many examples and models would"
+        more = "train more than one pair of models, which says how models differ"
     sentence = (
         f"{arm.name}: who pays cannot be said: no group's excess drop has an interval above 0. The largest is that of "
-        f"{who}: {numbers}; {more} {'says how models differ' if arm.n_models == 1 else 'decide it'}."
+        f"{who}: {numbers}; {more}."
     )
-    return found(decided=False, stands_corrected=False, factor_needed=factor, sentence=sentence, **fields)
+    return available(decided=False, stands_corrected=False, factor_needed=factor, sentence=sentence, **fields)
 
 
 def _rows(
     arm: PairedArm, divided: Mapping[str, Partition]
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, DropResult]]:
+    outcomes = arm.outcomes()
+    known = _finite_losses(arm)
     drops = {
-        name: accuracy_drop(*arm.outcomes(), part.codes, paired=True, level=LEVEL, n_groups=len(part.names))
+        name: accuracy_drop(*outcomes, part.codes, paired=True, level=LEVEL, n_groups=len(part.names))
         for name, part in divided.items()
     }
     raw = {name: drop.p_value() for name, drop in drops.items()}
@@ -245,7 +187,7 @@ def _rows(
     adjusted = {method: iter(adjust_p_values(pooled, method=method)) for method in ("holm", "bh")}
     rows = {}
     for name, drop in drops.items():
-        sizes, losses = decision_size(drop, power=_POWER), _losses(arm, divided[name])
+        sizes, losses = decision_size(drop, power=POWER), _losses(arm, *known, divided[name])
         rows[name] = [
             {
                 "group": group,
@@ -275,11 +217,22 @@ def _rows(
     return rows, drops
 
 
-def _losses(arm: PairedArm, partition: Partition) -> dict[str, Any]:
+def _finite_losses(arm: PairedArm) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Losses of both arms, NaN in the cells that are not finite in one of them, and which cells these are not."""
+    base, treated = arm.base.loss, arm.treated.loss
+    finite = arm.judged & np.isfinite(base) & np.isfinite(treated)
+    return np.where(finite, base, np.nan), np.where(finite, treated, np.nan), finite
+
+
+def _losses(
+    arm: PairedArm,
+    base: npt.NDArray[np.float32],
+    treated: npt.NDArray[np.float32],
+    finite: npt.NDArray[np.bool_],
+    partition: Partition,
+) -> dict[str, Any]:
     """Mean loss of both arms and its rise; no interval with one model. Cells that are not finite in an arm are out."""
     total = len(partition.names)
-    finite = arm.judged & np.isfinite(arm.base.loss) & np.isfinite(arm.treated.loss)
-    base, treated = (np.where(finite, scores.loss, np.nan) for scores in (arm.base, arm.treated))
     n_left_out = by_group(arm.judged.sum(axis=0) - finite.sum(axis=0), partition.codes, n_groups=total)
     n_left_out = np.nan_to_num(n_left_out) * np.bincount(partition.codes, minlength=total)
     if arm.n_models > 1:
@@ -334,5 +287,5 @@ def _factor(row: Mapping[str, Any]) -> float:
     if not row["excess"] > 0 or not np.isfinite(row["excess_low"]):
         return float("inf")
     quantile = stats.norm.ppf(0.5 + LEVEL / 2)
-    reach = (row["excess"] - row["excess_low"]) * (1 + stats.norm.ppf(_POWER) / quantile)
+    reach = (row["excess"] - row["excess_low"]) * (1 + stats.norm.ppf(POWER) / quantile)
     return float(max((reach / row["excess"]) ** 2, 1.0))

@@ -16,21 +16,23 @@ from lightning_memaudit.functional.influence import (
 )
 from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.functional.subgroups import by_group
-from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact.groups import LEVEL, drop_row
+from lightning_memaudit.outcomes.arms import BASELINE
+from lightning_memaudit.record.levels import INFLUENTIAL, LEVEL, MEMORIZED
+from lightning_memaudit.sections.entries import available, unavailable
+from lightning_memaudit.sections.impact.groups import drop_row
 from lightning_memaudit.sections.impact.memorization import LEAST_FREE
+from lightning_memaudit.sections.influence import has_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lightning_memaudit.functional.checks import BoolArray, FloatArray
-    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
-    from lightning_memaudit.sections.impact.arms import PairedArm
-    from lightning_memaudit.sections.impact.groups import Partition
+    from lightning_memaudit.record import ArmOutcomes, Record
+    from lightning_memaudit.record.pairs import PairedArm
+    from lightning_memaudit.record.partitions import Partition
 
 __all__ = ["InfluenceMass", "describe_drop_by_mass", "find_influence_mass"]
 
-_MEMORIZED, _INFLUENTIAL = 0.25, 0.15  # the high-influence pairs of Feldman and Zhang (2020), same class
 _MOST_FALSE = 0.2
 _PERMUTATIONS, _COLUMNS = 20, 1000
 _MASS_EDGES = (0.0, 0.5)
@@ -51,7 +53,7 @@ class InfluenceMass:
 
 
 def find_influence_mass(
-    store: OutcomeStore, split: str, baseline: Outcomes, free: BoolArray, divided: Mapping[str, Partition | None]
+    record: Record, split: str, baseline: ArmOutcomes, free: BoolArray, divided: Mapping[str, Partition | None]
 ) -> InfluenceMass:
     """Influence mass of held-out examples, from baseline models that are compared with no treated one."""
     n_models, n_free = len(free), int(free.sum())
@@ -65,30 +67,30 @@ def find_influence_mass(
                 f"estimated from those; train at least {LEAST_FREE - n_free} more baseline models"
             ),
         )
-    tested = store.load(split=split, model_ids=baseline.model_ids[free].tolist(), fields=())
-    labels_train, labels_test = baseline.labels, tested.labels
-    if labels_train is None or labels_test is None or (labels_train < 0).any() or (labels_test < 0).any():
+    labels_train, labels_test = baseline.labels, record.examples(split).labels
+    if not has_classes(labels_train) or not has_classes(labels_test):
         return InfluenceMass(None, unavailable("the examples have no class labels, and influence is within a class"))
     correct, mask = baseline.correct[free], baseline.mask[free]
+    tested = record.arm(BASELINE).correct(split, np.flatnonzero(free))
     score = memorization_score(correct, mask).score
     options: dict[str, Any] = {"labels_train": labels_train, "labels_test": labels_test}
     pairs = high_influence_pairs(
-        tested.correct,
+        tested,
         mask,
         memorization=score,
-        memorization_threshold=_MEMORIZED,
-        influence_threshold=_INFLUENTIAL,
+        memorization_threshold=MEMORIZED,
+        influence_threshold=INFLUENTIAL,
         **options,
     )
-    candidates = np.flatnonzero(score >= _MEMORIZED)
+    candidates = np.flatnonzero(score >= MEMORIZED)
     n_tests = int(sum((labels_test == label).sum() for label in labels_train[candidates]))
     rate, needed = 0.0, None
     if len(pairs.influence):
         rate = float(
             false_discovery_rate(
-                tested.correct,
+                tested,
                 mask,
-                thresholds=np.array([_INFLUENTIAL]),
+                thresholds=np.array([INFLUENTIAL]),
                 rows=candidates,
                 n_permutations=_PERMUTATIONS,
                 max_columns=_COLUMNS,
@@ -98,18 +100,18 @@ def find_influence_mass(
         )
         n_in = float(np.clip(np.median(mask.sum(axis=0)), 1, n_free - 1))
         detectable = minimum_detectable_influence(n_in, n_free - n_in, n_tests)
-        needed = int(np.ceil(n_models - n_free + n_free * (detectable / _INFLUENTIAL) ** 2))
+        needed = int(np.ceil(n_models - n_free + n_free * (detectable / INFLUENTIAL) ** 2))
     facts = {
         "n_models": n_free,
         "n_pairs": len(pairs.influence),
         "false_discovery_rate": rate,
         "models_needed": needed,
-        "influence_threshold": _INFLUENTIAL,
-        "memorization_threshold": _MEMORIZED,
+        "influence_threshold": INFLUENTIAL,
+        "memorization_threshold": MEMORIZED,
     }
     if not rate <= _MOST_FALSE:
         reason = (
-            f"an estimated {100 * rate:.0f} % of {len(pairs.influence)} pairs with influence ≥ {_INFLUENTIAL} would "
+            f"an estimated {100 * rate:.0f} % of {len(pairs.influence)} pairs with influence ≥ {INFLUENTIAL} would "
             f"be there with no influence at all at {n_free} models; {needed} baseline models in all would tell such an "
             "influence from chance"
         )
@@ -135,7 +137,7 @@ def find_influence_mass(
         for name, part in divided.items()
         if part is not None
     }
-    return InfluenceMass(mass, found(**facts, split=split, by_group=groups))
+    return InfluenceMass(mass, available(**facts, split=split, by_group=groups))
 
 
 def describe_drop_by_mass(arm: PairedArm, influence: InfluenceMass) -> dict[str, Any]:
@@ -144,4 +146,4 @@ def describe_drop_by_mass(arm: PairedArm, influence: InfluenceMass) -> dict[str,
         return unavailable(influence.summary["reason"])
     codes = np.searchsorted(_MASS_EDGES, influence.mass, side="left")
     drop = accuracy_drop(*arm.outcomes(), codes, paired=True, level=LEVEL, n_groups=len(_MASS_NAMES))
-    return found(rows=[{"mass": name, **drop_row(drop, g)} for g, name in enumerate(_MASS_NAMES)])
+    return available(rows=[{"mass": name, **drop_row(drop, g)} for g, name in enumerate(_MASS_NAMES)])

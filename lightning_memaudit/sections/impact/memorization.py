@@ -11,9 +11,10 @@ from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.impact import drop_by_memorization, exemplar_odds, memorization_slope
 from lightning_memaudit.functional.memorization import MEMORIZATION_BINS, memorization_score
 from lightning_memaudit.outcomes.arms import BASELINE
-from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact.exemplars import has_predictions, votes
-from lightning_memaudit.sections.impact.groups import LEVEL, drop_row, statistics
+from lightning_memaudit.record.levels import LEVEL, POWER
+from lightning_memaudit.sections.entries import available, unavailable
+from lightning_memaudit.sections.impact.exemplars import has_predictions, votes_on
+from lightning_memaudit.sections.impact.groups import drop_row, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.functional.checks import BoolArray, IntArray
     from lightning_memaudit.functional.impact import MemorizationSlope
-    from lightning_memaudit.outcomes.store import Outcomes
-    from lightning_memaudit.sections.impact.arms import PairedArm
+    from lightning_memaudit.record import ArmOutcomes, Record
+    from lightning_memaudit.record.pairs import PairedArm
 
 __all__ = ["LEAST_FREE", "describe_link", "free_models"]
 
@@ -33,7 +34,7 @@ _LARGE = 4_000_000  # cells of the baseline beyond which fewer splits are averag
 _SPLITS = (10, 4)
 
 
-def free_models(baseline: Outcomes, used: Collection[int]) -> BoolArray:
+def free_models(baseline: ArmOutcomes, used: Collection[int]) -> BoolArray:
     """Baseline models that are compared with no treated one, bool[M]: whole and complete blocks only."""
     taken = np.isin(baseline.model_ids, list(used))
     if baseline.blocks is None:
@@ -43,10 +44,11 @@ def free_models(baseline: Outcomes, used: Collection[int]) -> BoolArray:
     return np.asarray(~touched[codes] & (sizes[codes] == sizes.max()))
 
 
-def describe_link(arm: PairedArm | None, baseline: Outcomes, free: BoolArray) -> dict[str, Any]:
+def describe_link(record: Record, arm: PairedArm | None, baseline: ArmOutcomes, free: BoolArray) -> dict[str, Any]:
     """Drop against memorization on the training split: instrumented slope, bins, and odds of exemplars.
 
     Args:
+        record: The record.
         arm: The arm on the training split; None where its models trained on every example.
         baseline: All baseline models on the training split.
         free: Those that are compared with no treated model.
@@ -65,11 +67,13 @@ def describe_link(arm: PairedArm | None, baseline: Outcomes, free: BoolArray) ->
     return {
         "slope": _slope(baseline, correct, treated, rows),
         "bins": _bins(baseline, correct, treated, rows),
-        "exemplar_odds": _odds(arm, baseline, free),
+        "exemplar_odds": _odds(record, arm, baseline, free),
     }
 
 
-def _slope(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray) -> dict[str, Any]:
+def _slope(
+    baseline: ArmOutcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray
+) -> dict[str, Any]:
     try:
         line = memorization_slope(
             correct,
@@ -113,10 +117,10 @@ def _slope(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[A
             )
             | known
         )
-    return found(**known)
+    return available(**known)
 
 
-def _too_few(baseline: Outcomes, treated: npt.NDArray[Any]) -> str:
+def _too_few(baseline: ArmOutcomes, treated: npt.NDArray[Any]) -> str:
     units = "baseline models" if baseline.blocks is None else "pairs of baseline models"
     n_units = len(baseline.mask) if baseline.blocks is None else len(np.unique(baseline.blocks))
     return (
@@ -128,17 +132,19 @@ def _too_few(baseline: Outcomes, treated: npt.NDArray[Any]) -> str:
 def _factor(line: MemorizationSlope) -> float:
     """How many times as many models would bring the first stage over its bar and the interval off 0."""
     strength = _WEAK / line.first_stage_f if line.first_stage_f > 0 else float("inf")
-    quantiles = stats.norm.ppf(0.5 + LEVEL / 2) + stats.norm.ppf(0.8)
+    quantiles = stats.norm.ppf(0.5 + LEVEL / 2) + stats.norm.ppf(POWER)
     distance = (quantiles * line.standard_error / line.slope) ** 2 if line.slope else float("inf")
     return float(max(strength, 1.0 if line.low > 0 or line.high < 0 else distance, 1.0))
 
 
-def _bins(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray) -> dict[str, Any]:
+def _bins(
+    baseline: ArmOutcomes, correct: npt.NDArray[Any], treated: npt.NDArray[Any], rows: IntArray
+) -> dict[str, Any]:
     try:
         table = drop_by_memorization(correct, baseline.mask, treated, pairs=rows, blocks=baseline.blocks, level=LEVEL)
     except ArgumentError as error:
         return unavailable(f"{_too_few(baseline, treated)} ({error})")
-    return found(
+    return available(
         condition=table.condition,
         n_unscored=table.n_unscored,
         n_models=table.drop.n_models[1],
@@ -155,7 +161,7 @@ def _bins(baseline: Outcomes, correct: npt.NDArray[Any], treated: npt.NDArray[An
     )
 
 
-def _odds(arm: PairedArm, baseline: Outcomes, free: BoolArray) -> dict[str, Any]:
+def _odds(record: Record, arm: PairedArm, baseline: ArmOutcomes, free: BoolArray) -> dict[str, Any]:
     if not has_predictions(arm):
         return unavailable("an example has no single prediction (sequences, or a score function that gives none)")
     if free.sum() < LEAST_FREE:
@@ -164,10 +170,10 @@ def _odds(arm: PairedArm, baseline: Outcomes, free: BoolArray) -> dict[str, Any]
             f"models are compared with no treated one; train at least {LEAST_FREE - free.sum()} more baseline models"
         )
     score = memorization_score(baseline.correct[free], baseline.mask[free]).score
-    seen = votes(arm)
+    seen = votes_on(record, arm)
     odds = exemplar_odds(seen.exemplar[seen.judged], score[seen.judged], edges=MEMORIZATION_BINS, level=LEVEL)
     columns = ("odds", "low", "high", "ratio", "ratio_low", "ratio_high")
-    return found(
+    return available(
         condition="out",
         n_models=arm.n_models,
         n_models_for_memorization=int(free.sum()),

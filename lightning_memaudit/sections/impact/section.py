@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL
-from lightning_memaudit.sections.entries import found, frame_of, plain, unavailable
+from lightning_memaudit.record import Reads, Wanted
+from lightning_memaudit.record.levels import LEVEL
+from lightning_memaudit.record.pairs import choose_split, paired_arm, treated_arms
+from lightning_memaudit.record.partitions import partitions_of
+from lightning_memaudit.sections.entries import available, frame_of, plain, unavailable
 from lightning_memaudit.sections.impact import plots
-from lightning_memaudit.sections.impact.arms import ArmReader, choose_split, is_treated
 from lightning_memaudit.sections.impact.calibration import describe_calibration
 from lightning_memaudit.sections.impact.causes import clip_only_of, describe_decomposition, is_private, notes
-from lightning_memaudit.sections.impact.exemplars import describe_exemplars, describe_hooker
-from lightning_memaudit.sections.impact.groups import (
-    LEVEL,
-    describe_groups,
-    describe_labels,
-    describe_overall,
-    partitions,
-    who_pays,
-)
+from lightning_memaudit.sections.impact.exemplars import VoteCount, describe_exemplars, describe_hooker
+from lightning_memaudit.sections.impact.groups import describe_groups, describe_labels, describe_overall, who_pays
 from lightning_memaudit.sections.impact.influence import describe_drop_by_mass, find_influence_mass
-from lightning_memaudit.sections.impact.memorization import describe_link, free_models
+from lightning_memaudit.sections.impact.memorization import LEAST_FREE, describe_link, free_models
+from lightning_memaudit.sections.impact.rebuilt import describe_rebuilt
 from lightning_memaudit.sections.render import section_html
 from lightning_memaudit.sections.section import Drawing, Highlight, Section
 
@@ -34,14 +31,16 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.functional.checks import BoolArray
     from lightning_memaudit.outcomes.arms import Arm
-    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
-    from lightning_memaudit.sections.impact.groups import Partition
+    from lightning_memaudit.record import ArmOutcomes, Record
+    from lightning_memaudit.record.pairs import PairedArm
+    from lightning_memaudit.record.partitions import Partition
     from lightning_memaudit.sections.impact.influence import InfluenceMass
     from lightning_memaudit.sections.numbers import Numbers
 
 __all__ = ["SECTION", "ImpactResult", "impact_section"]
 
 _NESTED = ("loss", "statistics")
+_WHOLE = ("loss", "margin", "prediction", "confidence")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,33 +111,32 @@ class ImpactResult:
         return entry
 
 
-def impact_section(store: OutcomeStore) -> ImpactResult:
-    """Compute the section from a store.
+def impact_section(record: Record) -> ImpactResult:
+    """Compute the section from a record.
 
     Raises:
         MissingDataError: No model was treated.
     """
-    names = [name for name in store.treatments() if is_treated(name)]
+    names = treated_arms(record)
     if not names:
         raise MissingDataError(
-            f"store={store.url!r} has no treated arm, and impact compares one with the baseline; pass treatments=, "
+            f"store={record.url!r} has no treated arm, and impact compares one with the baseline; pass treatments=, "
             "such as treatments=[treatments.Prune(0.9)], and run the audit again: baseline models are kept"
         )
-    reader = ArmReader(store)
-    split, kind = choose_split(store.splits())
-    others = [other for other in store.splits() if other != split]
-    divided = partitions(store.examples(split), [store.examples(other) for other in others])
-    arms = {name: store.arm(name) for name in names}
-    link = _Link.of(reader, names, split, divided)
-    described = {name: _describe_arm(reader, name, split, arms, divided, link) for name in names}
+    record.read(_reads(record))
+    split, kind = choose_split(record.splits)
+    divided = partitions_of(record, split)
+    arms = {name: record.treatment(name) for name in names}
+    link = _Link.of(record, names, split, divided)
+    described = {name: _describe_arm(record, name, split, arms, divided, link) for name in names}
     summary = {
         "level": LEVEL,
         "split": {
             "name": split,
             "kind": kind,
             "judged_by": "models without the example" if split == "train" else "all models",
-            "n": store.examples(split).n_examples,
-            "not_used": others,
+            "n": record.examples(split).n_examples,
+            "not_used": [other for other in record.splits if other != split],
         },
         "groupings": list(divided),
         "influence_mass": link.influence.summary if link.influence else link.reason,
@@ -165,53 +163,52 @@ def _count_decided(arms: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 class _Link:
     """What links drops with memorization: the baseline on the training split, and influence mass."""
 
-    baseline: Outcomes | None
+    baseline: ArmOutcomes | None
     free: BoolArray | None
     influence: InfluenceMass | None
     reason: dict[str, Any]
 
     @classmethod
-    def of(cls, reader: ArmReader, names: list[str], split: str, divided: Mapping[str, Partition | None]) -> _Link:
-        ids = reader.model_ids(BASELINE)
-        if not ids:
+    def of(cls, record: Record, names: list[str], split: str, divided: Mapping[str, Partition | None]) -> _Link:
+        if not record.arm(BASELINE).n_models:
             return cls(None, None, None, unavailable("the store has no baseline models on subsets of the data"))
-        baseline = reader.store.load(model_ids=ids, fields=())
-        used = {k for name in names if not name.startswith(FULL) for k in reader.model_ids(name)}
+        baseline = record.outcomes()
+        used = {k for name in names if not name.startswith(FULL) for k in record.model_ids(name)}
         free = free_models(baseline, used)
-        return cls(baseline, free, find_influence_mass(reader.store, split, baseline, free, divided), {})
+        return cls(baseline, free, find_influence_mass(record, split, baseline, free, divided), {})
 
 
 def _describe_arm(
-    reader: ArmReader,
+    record: Record,
     name: str,
     split: str,
     arms: Mapping[str, Arm | None],
     divided: Mapping[str, Partition | None],
     link: _Link,
 ) -> dict[str, Any]:
-    record = arms[name]
+    treatment = arms[name]
     described: dict[str, Any] = {
         "arm": name,
-        "record": unavailable("the store has no record of the treatment") if record is None else asdict(record),
+        "record": unavailable("the store has no record of the treatment") if treatment is None else asdict(treatment),
         "data": "full" if name.startswith(FULL) else "subset",
-        "private": is_private(record),
+        "private": is_private(treatment),
     }
     try:
-        arm = reader.read(name, split)
+        arm = paired_arm(record, name, split)
     except MissingDataError as missing:
         return unavailable(str(missing)) | described
     overall = describe_overall(arm)
     groups = describe_groups(arm, divided)
-    clip_only = clip_only_of(record, arms) if record is not None and is_private(record) else None
+    clip_only = clip_only_of(treatment, arms) if treatment is not None and is_private(treatment) else None
     counts = {source: arm.sources.count(source) for source in dict.fromkeys(arm.sources)}
-    return found(
+    return available(
         **described,
         n_models=arm.n_models,
         model_ids=arm.model_ids,
         pairing="paired",
         base=counts,
         without_base=list(arm.without_base),
-        rebuilt=reader.rebuilt(arm),
+        rebuilt=describe_rebuilt(record, arm),
         n_diverged={"base": arm.base.n_diverged, "treated": arm.treated.n_diverged},
         overall=overall,
         who_pays=who_pays(arm, overall, groups, divided),
@@ -219,26 +216,25 @@ def _describe_arm(
         by_group_and_label=describe_labels(arm, divided),
         calibration=describe_calibration(arm, divided),
         hooker=describe_hooker(arm, divided),
-        exemplars=describe_exemplars(arm, divided),
-        by_memorization=_by_memorization(reader, name, link),
+        exemplars=describe_exemplars(record, arm, divided),
+        by_memorization=_by_memorization(record, name, link),
         by_influence_mass=describe_drop_by_mass(arm, link.influence) if link.influence else link.reason,
-        decomposition=_decomposition(reader, name, split, clip_only, divided, is_private=is_private(record)),
-        notes=notes(record, arm, clip_only),
+        decomposition=_decomposition(record, arm, clip_only, divided, is_private=is_private(treatment)),
+        notes=notes(treatment, arm, clip_only),
     )
 
 
-def _by_memorization(reader: ArmReader, name: str, link: _Link) -> dict[str, Any]:
+def _by_memorization(record: Record, name: str, link: _Link) -> dict[str, Any]:
     if link.baseline is None or link.free is None:
         return dict.fromkeys(("slope", "bins", "exemplar_odds"), link.reason)
     if name.startswith(FULL):
-        return describe_link(None, link.baseline, link.free)
-    return describe_link(reader.read(name, "train", ("prediction",)), link.baseline, link.free)
+        return describe_link(record, None, link.baseline, link.free)
+    return describe_link(record, paired_arm(record, name, "train"), link.baseline, link.free)
 
 
 def _decomposition(
-    reader: ArmReader,
-    name: str,
-    split: str,
+    record: Record,
+    arm: PairedArm,
     clip_only: str | None,
     divided: Mapping[str, Partition | None],
     *,
@@ -249,10 +245,10 @@ def _decomposition(
     if clip_only is None:
         return unavailable("there is no clip-only arm with the same max_grad_norm, lr and max_epochs on the same data")
     try:
-        clipped = reader.read(clip_only, split, ())
+        clipped = paired_arm(record, clip_only, arm.split)
     except MissingDataError as missing:
         return unavailable(str(missing))
-    return describe_decomposition(reader.read(name, split, ()), clipped, divided)
+    return describe_decomposition(arm, clipped, divided)
 
 
 def _all_rows(entry: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -296,4 +292,25 @@ def _highlights(content: Mapping[str, Any], numbers: Numbers) -> list[Highlight]
     ]
 
 
-SECTION = Section(name="impact", order=30, compute=impact_section, drawings=_drawings, highlights=_highlights)
+def _reads(record: Record) -> Reads:
+    """Votes by block, on the split that is judged and on the training examples; losses and confidences as a whole."""
+    names, (split, _) = treated_arms(record), choose_split(record.splits)
+    counted = [(name, split) for name in names]
+    on_subsets = [name for name in names if not name.startswith(FULL)]
+    used = {model_id for name in on_subsets for model_id in record.listed(name)}
+    if split != "train" and len(set(record.listed(BASELINE)) - used) >= LEAST_FREE:
+        counted += [(name, "train") for name in on_subsets]
+    return Reads(
+        consumers=tuple(VoteCount(name, where) for name, where in counted),
+        whole=tuple(Wanted(name, split, _WHOLE, with_base=True) for name in names),
+    )
+
+
+SECTION = Section(
+    name="impact",
+    order=30,
+    compute=impact_section,
+    reads=_reads,
+    drawings=_drawings,
+    highlights=_highlights,
+)

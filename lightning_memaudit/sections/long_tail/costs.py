@@ -12,8 +12,9 @@ from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.impact import accuracy_drop
 from lightning_memaudit.functional.long_tail import tail_cost
 from lightning_memaudit.outcomes.arms import FULL
-from lightning_memaudit.sections.entries import found, unavailable
-from lightning_memaudit.sections.impact.arms import ArmReader, choose_split
+from lightning_memaudit.record.levels import LEVEL
+from lightning_memaudit.record.pairs import choose_split, paired_arm
+from lightning_memaudit.sections.entries import available, unavailable
 from lightning_memaudit.sections.numbers import ENGLISH
 
 if TYPE_CHECKING:
@@ -21,21 +22,20 @@ if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import IntArray
     from lightning_memaudit.functional.long_tail import TailCost
     from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.record import Record
 
 __all__ = ["ELL_MAX", "describe_costs"]
 
 ELL_MAX = 5
 _SHIFTED_BELOW = 0.001  # p-value
-_LEVEL = 0.95
 _PARTS = ("head", "torso", "tail")
 
 
-def describe_costs(store: OutcomeStore, arm: str, grouping: str, atoms: Grouping, parts: IntArray) -> dict[str, Any]:
+def describe_costs(record: Record, arm: str, grouping: str, atoms: Grouping, parts: IntArray) -> dict[str, Any]:
     """Predicted and measured cost of one arm, in total and by head, torso and tail.
 
     Args:
-        store: The store.
+        record: The record.
         arm: The treated arm.
         grouping: Name of the grouping of subpopulations.
         atoms: The subpopulations of the training examples.
@@ -46,15 +46,14 @@ def describe_costs(store: OutcomeStore, arm: str, grouping: str, atoms: Grouping
             "the arm was trained on all data: how alike seen and unseen members of a subpopulation are answered is "
             "measured on subsets"
         )
-    split, kind = choose_split(store.splits())
+    split, kind = choose_split(record.splits)
     if split == "train":
         return unavailable("the store has no test or validation split on which a cost could be measured")
     try:
-        reader = ArmReader(store)
-        train, test = reader.read(arm, "train", ("prediction",)), reader.read(arm, split, ())
+        train, test = paired_arm(record, arm, "train"), paired_arm(record, arm, split)
     except MissingDataError as missing:
         return unavailable(str(missing))
-    if train.base.correct.dtype != bool:
+    if not train.base.is_binary:
         return unavailable("outcomes are shares of tokens, and the theory counts examples that are missed")
     n_parts = int(parts.max()) + 1
     predicted = tail_cost(
@@ -65,16 +64,17 @@ def describe_costs(store: OutcomeStore, arm: str, grouping: str, atoms: Grouping
         prediction=train.treated.prediction,
         parts=parts[: int(atoms.codes.max()) + 1],
         ell_max=ELL_MAX,
-        level=_LEVEL,
+        level=LEVEL,
     )
     everything = np.zeros(test.judged.shape[1], dtype=np.int64)
-    whole = accuracy_drop(*test.outcomes(), everything, paired=True, level=_LEVEL, n_groups=1)
+    outcomes = test.outcomes()
+    whole = accuracy_drop(*outcomes, everything, paired=True, level=LEVEL, n_groups=1)
     measured = (whole.drop[0], whole.low[0], whole.high[0])
     total = _row("all", (predicted.total, predicted.total_low, predicted.total_high), measured)
-    own = _of_test(store.examples(split), grouping, atoms, parts)
-    rows = [] if own is None else _by_part(test.outcomes(), own, predicted, n_parts)
+    own = _of_test(record.examples(split), grouping, atoms, parts)
+    rows = [] if own is None else _by_part(outcomes, own, predicted, n_parts)
     rare = predicted.points.sum()
-    return found(
+    return available(
         split={"name": split, "kind": kind, "n": test.judged.shape[1]},
         n_models=train.n_models,
         ell_max=ELL_MAX,
@@ -126,7 +126,7 @@ def _shift(train: IntArray, held_out: IntArray, split: str) -> str | None:
 
 def _by_part(outcomes: tuple[Any, Any], own: IntArray, predicted: TailCost, n_parts: int) -> list[dict[str, Any]]:
     """What each part adds to the cost over all examples."""
-    measured = accuracy_drop(*outcomes, own, paired=True, level=_LEVEL, n_groups=max(n_parts, 3))
+    measured = accuracy_drop(*outcomes, own, paired=True, level=LEVEL, n_groups=max(n_parts, 3))
     rows = []
     for code, name in enumerate(_PARTS):
         share = float((own == code).mean())

@@ -12,9 +12,12 @@ from lightning_memaudit.data.groups_values import LABEL, MISSING, Grouping
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.long_tail import fit_tail, good_turing, good_turing_missing_mass, rank_frequency
 from lightning_memaudit.functional.memorization import memorization_score
+from lightning_memaudit.outcomes.arms import BASELINE, FULL
+from lightning_memaudit.record import Reads, Wanted
+from lightning_memaudit.record.levels import LEVEL
+from lightning_memaudit.record.pairs import treated_arms
 from lightning_memaudit.sections.canvas import figure_of
-from lightning_memaudit.sections.entries import found, frame_of, plain, unavailable
-from lightning_memaudit.sections.impact.arms import is_treated
+from lightning_memaudit.sections.entries import available, frame_of, plain, unavailable
 from lightning_memaudit.sections.long_tail import plots
 from lightning_memaudit.sections.long_tail.costs import describe_costs
 from lightning_memaudit.sections.memorization import group_rows
@@ -28,12 +31,11 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.functional.checks import IntArray
     from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.record import Record
 
 __all__ = ["SECTION", "LongTailResult", "choose_subpopulations", "long_tail_section"]
 
 SUBPOPULATION = "subpopulation"
-LEVEL = 0.95
 _MOST_POINTS = 400
 _ELLS = (1, 2, 3, 4, 5)
 
@@ -79,17 +81,18 @@ class LongTailResult:
         return section_html("long_tail", self.summary)
 
 
-def long_tail_section(store: OutcomeStore) -> LongTailResult:
-    """Compute the section from a store.
+def long_tail_section(record: Record) -> LongTailResult:
+    """Compute the section from a record.
 
     Raises:
         MissingDataError: The training examples have neither labels nor groupings.
     """
-    examples = store.examples("train")
+    record.read(_reads(record))
+    examples = record.examples("train")
     name, atoms, rule = choose_subpopulations(examples)
     counts = np.bincount(atoms.codes, minlength=len(atoms.names))
     parts = _parts(atoms)
-    names = [name for name in store.treatments() if is_treated(name)]
+    names = treated_arms(record)
     natural = atoms.made_by is None
     summary = {
         "level": LEVEL,
@@ -105,10 +108,10 @@ def long_tail_section(store: OutcomeStore) -> LongTailResult:
         },
         "ranks": _ranks(counts),
         "tail_fit": asdict(fit_tail(counts, level=LEVEL)),
-        "parts": _describe_parts(store, atoms, parts),
+        "parts": _describe_parts(record, atoms, parts),
         "theory": _theory(examples, counts) if natural else _not_natural(atoms.made_by),
         "costs": {
-            arm: describe_costs(store, arm, name, atoms, parts) if natural else _not_natural(atoms.made_by)
+            arm: describe_costs(record, arm, name, atoms, parts) if natural else _not_natural(atoms.made_by)
             for arm in names
         },
         "no_costs": None if names else "no model was treated; pass treatments= to measure a cost",
@@ -164,7 +167,7 @@ def _ranks(counts: IntArray) -> dict[str, Any]:
     }
 
 
-def _describe_parts(store: OutcomeStore, atoms: Grouping, parts: IntArray) -> list[dict[str, Any]]:
+def _describe_parts(record: Record, atoms: Grouping, parts: IntArray) -> list[dict[str, Any]]:
     """Size of head, torso and tail, and what is memorized in each."""
     own = parts[atoms.codes]
     counts = np.bincount(atoms.codes, minlength=len(atoms.names))
@@ -178,10 +181,9 @@ def _describe_parts(store: OutcomeStore, atoms: Grouping, parts: IntArray) -> li
         }
         for code, name in enumerate(names)
     ]
-    ids = store.model_ids()
-    if len(ids) < 2:
+    if record.arm(BASELINE).n_models < 2:
         return described
-    outcomes = store.load(model_ids=ids, fields=("correct",))
+    outcomes = record.outcomes()
     rows = group_rows(outcomes, own, names, memorization_score(outcomes.correct, outcomes.mask), LEVEL)
     total = max(sum(row["n_memorized"] for row in rows), 1)
     keys = ("mean_score", "low", "high", "n_memorized", "in_accuracy", "out_accuracy")
@@ -204,14 +206,14 @@ def _theory(examples: Examples, counts: IntArray) -> dict[str, Any]:
     if guess is None:
         cost = unavailable("the examples have no class labels, or only one")
     elif singletons:
-        cost = found(
+        cost = available(
             cost=guess * once["tau"],
             low=guess * max(once["low"], 0.0),
             high=min(guess * once["high"], 1.0),
             n_singletons=singletons,
             n_classes=classes,
         )
-    return found(
+    return available(
         n_classes=classes,
         missing_mass=asdict(missing),
         optimal_error=None if guess is None else guess * missing.estimate,
@@ -248,4 +250,10 @@ def _drawings(content: Mapping[str, Any]) -> list[Drawing]:
     return drawings
 
 
-SECTION = Section(name="long_tail", order=40, compute=long_tail_section, drawings=_drawings)
+def _reads(record: Record) -> Reads:
+    """Predictions of the models whose cost is predicted."""
+    known = (name for name in treated_arms(record) if not name.startswith(FULL))
+    return Reads(whole=tuple(Wanted(name, "train", ("prediction",)) for name in known))
+
+
+SECTION = Section(name="long_tail", order=40, compute=long_tail_section, reads=_reads, drawings=_drawings)

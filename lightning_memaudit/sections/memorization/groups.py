@@ -7,28 +7,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.functional.memorization import (
-    group_mean_record,
     grouped_memorization,
     prevalence_bounds,
-    prevalence_record,
 )
-from lightning_memaudit.sections.memorization.fit import NOT_FITTED_BELOW
-from lightning_memaudit.sections.memorization.scores import LEVEL
+from lightning_memaudit.record.estimates import MEAN, PREVALENCE
+from lightning_memaudit.record.levels import LEVEL, MEMORIZED, NOT_FITTED_BELOW
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lightning_memaudit.functional.memorization import MemorizationScore
     from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.outcomes.store import Outcomes
+    from lightning_memaudit.record import ArmOutcomes
 
-__all__ = ["MEMORIZED", "class_rows", "group_rows"]
-
-MEMORIZED = 0.25  # the threshold of Feldman and Zhang (2020)
+__all__ = ["class_rows", "group_rows"]
 
 
 def group_rows(
-    outcomes: Outcomes,
+    outcomes: ArmOutcomes,
     codes: npt.NDArray[np.int64],
     names: list[str],
     scores: MemorizationScore,
@@ -66,8 +62,8 @@ def group_rows(
                 "out_accuracy": float(grouped.out_accuracy[g]),
                 "n_not_fitted": int((fitted < NOT_FITTED_BELOW).sum()),
                 "statistics": {
-                    "mean": group_mean_record(grouped.mean, g),
-                    "prevalence": prevalence_record(counts, g),
+                    "mean": MEAN.to_row(grouped.mean, g),
+                    "prevalence": PREVALENCE.to_row(counts, g),
                 },
             }
         )
@@ -75,7 +71,7 @@ def group_rows(
 
 
 def class_rows(
-    outcomes: Outcomes, examples: Examples, scores: MemorizationScore, level: float, threshold: float
+    outcomes: ArmOutcomes, examples: Examples, scores: MemorizationScore, level: float, threshold: float
 ) -> list[dict[str, Any]]:
     """Memorization and fit of each class; none where labels are no class numbers."""
     if examples.labels is None or bool((examples.labels < 0).all()):

@@ -1,13 +1,17 @@
-"""Memorization scores of a store, with their intervals."""
+"""Memorization scores of a record, with their intervals."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.memorization import memorization_interval, memorization_score
+from lightning_memaudit.outcomes.arms import BASELINE
+from lightning_memaudit.record import Reads, Wanted
+from lightning_memaudit.record.levels import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,31 +19,54 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lightning_memaudit.functional.memorization import IntervalMethod, MemorizationScore
-    from lightning_memaudit.outcomes.store import Outcomes, OutcomeStore
+    from lightning_memaudit.record import ArmOutcomes, Record
 
-__all__ = ["LEVEL", "interval_of", "mean_of_known", "scored"]
-
-LEVEL = 0.95
+__all__ = ["Scored", "interval_of", "mean_of_known", "reads", "scored"]
 
 
-def scored(
-    store: OutcomeStore,
-) -> tuple[Outcomes, MemorizationScore, npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
-    """Outcomes on the training examples, scores with the ends of their intervals, and the level of these.
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Outcomes on the training examples, and what they say of each.
+
+    Attributes:
+        outcomes: Whether the baseline models are right.
+        scores: The scores.
+        low: Lower ends of their intervals, float64[n].
+        high: Upper ends.
+        level: Level of the intervals.
+    """
+
+    outcomes: ArmOutcomes
+    scores: MemorizationScore
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    level: float
+
+
+def reads(_: Record) -> Reads:
+    """What the memorized examples are shown with."""
+    return Reads(whole=(Wanted(BASELINE, "train", ("prediction",)),))
+
+
+def scored(record: Record) -> Scored:
+    """Outcomes on the training examples, and their scores, which are computed once.
 
     Raises:
         MissingDataError: There are fewer than two baseline models.
     """
-    ids = store.model_ids()
-    if len(ids) < 2:
+    n_models = record.arm(BASELINE).n_models
+    if n_models < 2:
         raise MissingDataError(
-            f"store={store.url!r} has {len(ids)} baseline models, and memorization needs at least 2; train more"
+            f"store={record.url!r} has {n_models} baseline models, and memorization needs at least 2; train more"
         )
-    outcomes, stopping = store.load(model_ids=ids, fields=("correct", "prediction")), store.stopping()
+    outcomes, stopping = record.outcomes(), record.stopping
     level = LEVEL if stopping is None else float(stopping["level"])
-    scores = memorization_score(outcomes.correct, outcomes.mask)
-    low, high = memorization_interval(outcomes.correct, outcomes.mask, level, interval_of(stopping))
-    return outcomes, scores, low, high, level
+
+    def computed() -> tuple[MemorizationScore, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        low, high = memorization_interval(outcomes.correct, outcomes.mask, level, interval_of(stopping))
+        return memorization_score(outcomes.correct, outcomes.mask), low, high
+
+    return Scored(outcomes, *record.once("memorization scores", computed), level)
 
 
 def interval_of(stopping: Mapping[str, Any] | None) -> IntervalMethod:

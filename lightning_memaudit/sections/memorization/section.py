@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.functional.memorization import interval_method, prevalence, worst_case_standard_error
+from lightning_memaudit.record.levels import MEMORIZED
+from lightning_memaudit.record.pairs import held_out_split
+from lightning_memaudit.record.partitions import whole
 from lightning_memaudit.sections.entries import frame_of, plain
 from lightning_memaudit.sections.influence import describe_duplicates, describe_influence
 from lightning_memaudit.sections.memorization.fit import describe_fit, n_diverged
-from lightning_memaudit.sections.memorization.groups import MEMORIZED, class_rows, group_rows
+from lightning_memaudit.sections.memorization.groups import class_rows, group_rows
 from lightning_memaudit.sections.memorization.plots import drawings, plot_scores
-from lightning_memaudit.sections.memorization.scores import interval_of, mean_of_known, scored
+from lightning_memaudit.sections.memorization.scores import interval_of, mean_of_known, reads, scored
 from lightning_memaudit.sections.memorization.spread import (
     describe_adjustment,
     describe_arms,
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lightning_memaudit.data.groups import Grouping
-    from lightning_memaudit.outcomes.store import OutcomeStore
+    from lightning_memaudit.record import Record
     from lightning_memaudit.sections.numbers import Numbers
 
 __all__ = ["SECTION", "MemorizationResult", "memorization_section"]
@@ -103,23 +106,25 @@ class MemorizationResult:
         return section_html("memorization", plain(self.summary))
 
 
-def memorization_section(store: OutcomeStore, *, threshold: float = MEMORIZED) -> MemorizationResult:
-    """Compute the section from a store.
+def memorization_section(record: Record, *, threshold: float = MEMORIZED) -> MemorizationResult:
+    """Compute the section from a record.
 
     Args:
-        store: The store.
+        record: The record.
         threshold: Score from which on an example counts as memorized.
 
     Raises:
         MissingDataError: There are fewer than two baseline models.
     """
-    outcomes, scores, low, high, level = scored(store)
+    record.read(reads(record))
+    known = scored(record)
+    outcomes, scores, level = known.outcomes, known.scores, known.level
     ids = outcomes.model_ids
-    examples, plan, stopping = store.examples("train"), store.plan, store.stopping()
+    examples, plan, stopping = record.examples("train"), record.plan, record.stopping
     method = interval_of(stopping)
     correct, mask, blocks = outcomes.correct, outcomes.mask, outcomes.blocks
     spread = prevalence(correct, mask, threshold=threshold, blocks=blocks, level=level, method=method)
-    held_out = [split for kind in ("test", "val") for split in store.splits() if split.startswith(kind)]
+    everything = whole(plan.n_examples)
     summary: dict[str, Any] = {
         "n_models": len(ids),
         "n_examples": plan.n_examples,
@@ -136,26 +141,26 @@ def memorization_section(store: OutcomeStore, *, threshold: float = MEMORIZED) -
         "histogram": histogram(scores.score),
         "reliability": describe_reliability(outcomes),
         "prevalence": describe_prevalence(spread, len(ids)),
-        "top": top_examples(scores, low, high, outcomes, examples),
-        "overall": group_rows(
-            outcomes, np.zeros(plan.n_examples, dtype=np.int64), ["all"], scores, level, threshold=threshold
-        )[0],
+        "top": top_examples(record, known),
+        "overall": group_rows(outcomes, everything.codes, list(everything.names), scores, level, threshold=threshold)[
+            0
+        ],
         "by_class": class_rows(outcomes, examples, scores, level, threshold),
         "by_group": {
             name: group_rows(outcomes, group.codes, list(group.names), scores, level, threshold=threshold)
             for name, group in examples.groups.items()
         },
-        "influence": describe_influence(store, outcomes, scores.score, held_out[0] if held_out else None),
+        "influence": describe_influence(record, outcomes, scores.score, held_out_split(record.splits)),
         "near_duplicates": describe_duplicates(outcomes),
         "adjustment": describe_adjustment(correct, mask),
         "stopping": None if stopping is None else {**stopping, "is_current": stopping["n_models"] == len(ids)},
-        "n_diverged_models": n_diverged(store, outcomes),
-        "notes": list(store.manifest.notes),
+        "n_diverged_models": n_diverged(record, outcomes),
+        "notes": list(record.manifest.notes),
     }
     return MemorizationResult(
         scores.score,
-        low,
-        high,
+        known.low,
+        known.high,
         scores.in_accuracy,
         scores.out_accuracy,
         scores.n_in,
@@ -191,5 +196,10 @@ def _highlights(content: Mapping[str, Any], numbers: Numbers) -> list[Highlight]
 
 
 SECTION = Section(
-    name="memorization", order=10, compute=memorization_section, drawings=drawings, highlights=_highlights
+    name="memorization",
+    order=10,
+    compute=memorization_section,
+    reads=reads,
+    drawings=drawings,
+    highlights=_highlights,
 )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.functional.memorization import adjusted_memorization_score, models_for_in_and_out, reliability
+from lightning_memaudit.sections.entries import available, unavailable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.functional.memorization import MemorizationScore, Prevalence
-    from lightning_memaudit.outcomes.store import Outcomes
+    from lightning_memaudit.record import ArmOutcomes
 
 __all__ = ["describe_adjustment", "describe_arms", "describe_prevalence", "describe_reliability", "histogram"]
 
@@ -39,19 +40,12 @@ def describe_prevalence(found: Prevalence, n_models: int) -> dict[str, Any]:
     return summary
 
 
-def describe_reliability(outcomes: Outcomes) -> dict[str, Any]:
+def describe_reliability(outcomes: ArmOutcomes) -> dict[str, Any]:
     """Agreement of the scores of two halves of the models."""
     n_blocks = len(outcomes.model_ids if outcomes.blocks is None else np.unique(outcomes.blocks))
     if n_blocks < _LEAST_BLOCKS:
-        return {
-            "status": "unavailable",
-            "reason": f"{n_blocks} independent models cannot be split in halves with both arms",
-        }
-    return {
-        "status": "ok",
-        "reason": None,
-        **asdict(reliability(outcomes.correct, outcomes.mask, blocks=outcomes.blocks)),
-    }
+        return unavailable(f"{n_blocks} independent models cannot be split in halves with both arms")
+    return available(**asdict(reliability(outcomes.correct, outcomes.mask, blocks=outcomes.blocks)))
 
 
 def describe_arms(scores: MemorizationScore, plan: SubsetPlan, n_models: int) -> dict[str, Any]:
@@ -71,7 +65,7 @@ def describe_arms(scores: MemorizationScore, plan: SubsetPlan, n_models: int) ->
         "n_never_in": int((never_in & ~by_design).sum()),
         "n_never_out": int((never_out & ~by_design).sum()),
         "n_always_in_by_design": int(by_design.sum()),
-        "models_for_in_and_out": needed,
+        "models_for_both_arms": needed,
         "more_models": max(needed - n_models, 0) if bool(((never_in | never_out) & ~by_design).any()) else 0,
     }
 

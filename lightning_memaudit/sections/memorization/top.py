@@ -6,30 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_memaudit.outcomes.arms import BASELINE
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lightning_memaudit.functional.memorization import MemorizationScore
-    from lightning_memaudit.outcomes.examples import Examples
-    from lightning_memaudit.outcomes.store import Outcomes
+    from lightning_memaudit.record import Record
+    from lightning_memaudit.sections.memorization.scores import Scored
 
 __all__ = ["top_examples"]
 
 _TOP = 20
 
 
-def top_examples(
-    scores: MemorizationScore,
-    low: npt.NDArray[np.float64],
-    high: npt.NDArray[np.float64],
-    outcomes: Outcomes,
-    examples: Examples,
-) -> list[dict[str, Any]]:
+def top_examples(record: Record, known: Scored) -> list[dict[str, Any]]:
     """The most memorized examples, by the lower end of their interval."""
+    scores, low, high, labels = known.scores, known.low, known.high, known.outcomes.labels
+    groups = record.examples("train").groups
     order = np.lexsort(
         (np.arange(len(scores.score)), -np.nan_to_num(low, nan=-2), -np.nan_to_num(scores.score, nan=-2))
     )
-    rows = [int(i) for i in order[:_TOP] if not np.isnan(scores.score[i])]
+    rows = order[:_TOP][~np.isnan(scores.score[order[:_TOP]])]
+    predictions = record.arm(BASELINE).values("train", "prediction", columns=rows)
     return [
         {
             "index": i,
@@ -40,11 +38,11 @@ def top_examples(
             "out_accuracy": float(scores.out_accuracy[i]),
             "n_in": int(scores.n_in[i]),
             "n_out": int(scores.n_out[i]),
-            "label": None if outcomes.labels is None else int(outcomes.labels[i]),
-            "out_prediction": _most_common(outcomes.prediction[~outcomes.mask[:, i], i]),
-            "groups": {name: group.names[group.codes[i]] for name, group in examples.groups.items()},
+            "label": None if labels is None else int(labels[i]),
+            "out_prediction": _most_common(predictions[~known.outcomes.mask[:, i], place]),
+            "groups": {name: group.names[group.codes[i]] for name, group in groups.items()},
         }
-        for i in rows
+        for place, i in enumerate(rows.tolist())
     ]
 
 

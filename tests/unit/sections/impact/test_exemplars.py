@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lightning_memaudit.sections.impact.arms import ArmReader
 
 from lightning_memaudit.sections.impact import impact_section
-from lightning_memaudit.sections.impact.arms import ArmReader
 from lightning_memaudit.sections.impact.exemplars import votes
 from tests.helpers.treated import TreatedStore
 

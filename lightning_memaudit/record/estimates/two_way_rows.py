@@ -1,4 +1,4 @@
-"""What a two-way estimate must keep, group by group, so that any bound and any p-value can be had from it later."""
+"""Rows of two-way estimates: what any bound and any p-value needs later, written, restored and checked."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional.uncertainty._excess import Excess
-from lightning_memaudit.functional.uncertainty._flips import Flips
-from lightning_memaudit.functional.uncertainty._two_way import TwoWay
+from lightning_memaudit.functional.uncertainty import Excess, Flips, TwoWay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lightning_memaudit.functional.checks import FloatArray
 
+__all__ = ["contrast_from_rows", "contrast_to_row", "two_way_from_rows", "two_way_to_row"]
+
 _NUMBERS = ("n", "estimate", "example_variance", "skewness", "lost", "gained", "squares", "scale")
 _DRAWS = ("between", "within", "models_df")
 _FLAGS = ("score", "covers_models")
 
 
-def two_way_record(found: TwoWay, g: int) -> dict[str, Any] | None:
-    """Statistics of one group, JSON-ready; infinite degrees of freedom (a single model) are ``None``.
+def two_way_to_row(found: TwoWay, g: int) -> dict[str, Any] | None:
+    """The row of one group, JSON-ready; infinite degrees of freedom (a single model) are ``None``.
 
     Args:
         found: The estimate.
         g: Number of the group.
 
     Returns:
-        A mapping that ``two_way_of`` reads, or None for a group without examples.
+        A mapping that ``two_way_from_rows`` reads, or None for a group without examples.
 
     Example:
         >>> from lightning_memaudit.functional.uncertainty import two_way
         >>> found = two_way([np.ones((3, 50)), np.ones((4, 50))], (1, -1), np.zeros(50, dtype=int), n_groups=1)
-        >>> record = two_way_record(found, 0)
-        >>> again = two_way_of([record])
+        >>> record = two_way_to_row(found, 0)
+        >>> again = two_way_from_rows([record])
         >>> bool(again.interval()[1][0] == found.interval()[1][0])
         True
     """
@@ -58,11 +58,11 @@ def two_way_record(found: TwoWay, g: int) -> dict[str, Any] | None:
     return record | of_flips
 
 
-def two_way_of(records: Sequence[Mapping[str, Any]]) -> TwoWay:
-    """The estimate again, one entry a record.
+def two_way_from_rows(records: Sequence[Mapping[str, Any]]) -> TwoWay:
+    """The estimate again, one entry a row.
 
     Args:
-        records: What ``two_way_record`` returned, of estimates with one ``scale``.
+        records: What ``two_way_to_row`` returned, of estimates with one ``scale``.
 
     Returns:
         The estimate.
@@ -110,40 +110,39 @@ def two_way_of(records: Sequence[Mapping[str, Any]]) -> TwoWay:
     )
 
 
-def excess_record(found: Excess[TwoWay], g: int) -> dict[str, Any] | None:
-    """Statistics of the excess of one group, JSON-ready.
+def contrast_to_row(found: Excess[TwoWay], g: int) -> dict[str, Any] | None:
+    """The row of one group's contrast with the whole, JSON-ready.
 
     Args:
         found: The estimate.
         g: Number of the group.
 
     Returns:
-        A mapping that ``excess_of`` reads, or None where there is no interval: no examples, or every example.
+        A mapping that ``contrast_from_rows`` reads, or None where there is no interval: no examples, or every example.
     """
-    group, rest = two_way_record(found.group, g), two_way_record(found.rest, g)
+    group, rest = two_way_to_row(found.group, g), two_way_to_row(found.rest, g)
     if group is None or rest is None:
         return None
     return {"share": float(found.share[g]), "group": group, "rest": rest}
 
 
-def excess_of(records: Sequence[Mapping[str, Any]]) -> Excess[TwoWay]:
-    """The estimate again, one entry a record.
+def contrast_from_rows(records: Sequence[Mapping[str, Any]]) -> Excess[TwoWay]:
+    """The estimate again, one entry a row.
 
     Args:
-        records: What ``excess_record`` returned.
+        records: What ``contrast_to_row`` returned.
 
     Returns:
         The estimate.
 
     Raises:
-        ArgumentError: As ``two_way_of``.
+        ArgumentError: As ``two_way_from_rows``.
 
     Example:
-        >>> from lightning_memaudit.functional.uncertainty import against_rest
-        >>> from lightning_memaudit.functional.uncertainty import summarise
+        >>> from lightning_memaudit.functional.uncertainty import against_rest, summarise
         >>> arms = [np.ones((3, 9)), np.eye(3, 9)]
         >>> found = against_rest(*summarise(arms, (1, -1), np.arange(9) % 2, n_groups=2, paired=True), scale=1.0)
-        >>> again = excess_of([excess_record(found, g) for g in range(2)])
+        >>> again = contrast_from_rows([contrast_to_row(found, g) for g in range(2)])
         >>> bool((again.interval()[1] == found.interval()[1]).all())
         True
     """
@@ -152,8 +151,8 @@ def excess_of(records: Sequence[Mapping[str, Any]]) -> Excess[TwoWay]:
             raise ArgumentError(f"record['share'] must be a number, got {record!r:.80}; write the report again.")
     return Excess(
         share=np.array([record["share"] for record in records], dtype=np.float64),
-        group=two_way_of([record.get("group", {}) for record in records]),
-        rest=two_way_of([record.get("rest", {}) for record in records]),
+        group=two_way_from_rows([record.get("group", {}) for record in records]),
+        rest=two_way_from_rows([record.get("rest", {}) for record in records]),
     )
 
 
