@@ -54,7 +54,7 @@ def fill(folder: Path, *, n_train: int, n_test: int, n_models: int) -> OutcomeSt
             arms["prune-0.9"] = {split: right & (rng.random(len(right)) > 0.05) for split, right in base.items()}
         for arm, outcomes in arms.items():
             by_split = {split: scores(right, labels[split]) for split, right in outcomes.items()}
-            store.write(Shard.of_model(plan, k, by_split, wall_seconds=1.0), treatment=arm)
+            store.write(Shard.of_model(plan, k, by_split, wall_seconds=1.0), arm=arm)
     return store
 
 

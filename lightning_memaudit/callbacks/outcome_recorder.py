@@ -54,7 +54,7 @@ class OutcomeRecorder(Callback):
             ``f(pl_module, batch) -> ExampleScores``.
         splits: Splits to score; None takes every one there is.
         groups: Groupings by name: ``{"digit": "label", "race": "race"}``.
-        treatment: The arm that the shard belongs to.
+        arm: The arm that the shard belongs to.
         examples: The examples of each split when they were read before; None reads them before training.
         loaders: Goes through the examples, by split, where the caller has them in memory.
         initial_weights: Digest of the weights that do not depend on the seed, where the caller knows it.
@@ -99,7 +99,7 @@ class OutcomeRecorder(Callback):
         splits: Sequence[str] | None = None,
         *,
         groups: Groups | None = None,
-        treatment: str = "baseline",
+        arm: str = "baseline",
         examples: Mapping[str, Examples] | None = None,
         loaders: Mapping[str, Any] | None = None,
         initial_weights: str | None = None,
@@ -115,7 +115,7 @@ class OutcomeRecorder(Callback):
         self.score_fn: ScoreFunction = find_score_function(score_fn)
         self.splits = splits
         self.groups = groups
-        self.treatment = treatment
+        self.arm = arm
         self.examples = examples
         self.loaders = loaders
         self.initial_weights = initial_weights
@@ -179,11 +179,11 @@ class OutcomeRecorder(Callback):
             return
         plan, model_id, loaders = self._opened
         if self.keep_weights:  # before the shard, so that a recorded model has them
-            self.store.write_weights(model_id, tensors_of(pl_module), treatment=self.treatment)
+            self.store.write_weights(model_id, tensors_of(pl_module), arm=self.arm)
         scores = self._score(trainer, self._transformed(trainer, pl_module), plan, loaders)
         seconds = time.perf_counter() - self._started
         shard = Shard.of_model(plan, model_id, scores, wall_seconds=seconds, made_from=self.made_from)
-        self.store.write(shard, treatment=self.treatment)
+        self.store.write(shard, arm=self.arm)
         self._opened = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -200,8 +200,7 @@ class OutcomeRecorder(Callback):
             pl_module._trainer = trainer
         if not isinstance(changed, LightningModule):
             raise ConfigurationError(
-                f"arm {self.treatment!r}: transform must return a LightningModule, and returned a "
-                f"{type(changed).__name__}"
+                f"arm {self.arm!r}: transform must return a LightningModule, and returned a {type(changed).__name__}"
             )
         changed._trainer = trainer
         return changed
@@ -262,7 +261,7 @@ class OutcomeRecorder(Callback):
             if isinstance(source, DataSource) and source.train_loader_factory is None
             else None,
         )
-        if self.treatment != BASELINE:  # how its models are trained is the arm's own affair
+        if self.arm != BASELINE:  # how its models are trained is the arm's own affair
             optimisation = self.store.manifest.identity.optimisation
         identity = Identity(
             plan=plan.to_dict(),

@@ -161,15 +161,15 @@ class OutcomeStore:
         content = self.storage.read(path)
         return None if content is None else Arm.from_json(content, path=self.storage.path(path))
 
-    def write_weights(self, model_id: int, state: Mapping[str, Any], *, treatment: str = BASELINE) -> None:
+    def write_weights(self, model_id: int, state: Mapping[str, Any], *, arm: str = BASELINE) -> None:
         """Keep the trained weights of a model.
 
         Args:
             model_id: Which model.
             state: Its ``state_dict``.
-            treatment: Its arm.
+            arm: Its arm.
         """
-        write_weights(self.storage, treatment, model_id, state)
+        write_weights(self.storage, arm, model_id, state)
 
     def weights(self, model_id: int, treatment: str = BASELINE) -> dict[str, Any] | None:
         """The ``state_dict`` of a trained model, where it was kept.
@@ -193,14 +193,14 @@ class OutcomeStore:
         if self.has_weights(model_id, treatment):
             self.storage.remove(weights_path(treatment, model_id))
 
-    def write(self, shard: Shard, *, treatment: str = BASELINE) -> None:
+    def write(self, shard: Shard, *, arm: str = BASELINE) -> None:
         """Record one model.
 
         Raises:
             MismatchError: The shard was made for another plan, data set, model, optimisation or scoring.
             StoreError: The disk is full or may not be written to; what is stored is kept.
         """
-        write_shard(self.storage, self.manifest, treatment, shard)
+        write_shard(self.storage, self.manifest, arm, shard)
 
     def has(self, model_id: int, treatment: str = BASELINE) -> bool:
         """Whether a model has a shard; it is not read, and may be damaged."""

@@ -76,5 +76,5 @@ class TreatedStore:
                     np.asarray(own.get("confidence", np.full(len(labels), np.nan)), dtype=np.float32),
                 )
             shard = Shard.of_model(plan, model_id, splits, wall_seconds=1.0, made_from=made_from)
-            self.store.write(shard, treatment=arm)
+            self.store.write(shard, arm=arm)
         return self

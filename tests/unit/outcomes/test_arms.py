@@ -121,7 +121,7 @@ def test_weights_come_back_bit_for_bit_and_can_be_forgotten(store):
     }
     assert store.weights(5) is None
     store.write_weights(5, state)
-    store.write_weights(5, {"w": torch.zeros(1)}, treatment="full/rebuilt")
+    store.write_weights(5, {"w": torch.zeros(1)}, arm="full/rebuilt")
     found = store.weights(5)
     assert {name: tensor.dtype for name, tensor in found.items()} == {name: t.dtype for name, t in state.items()}
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())

@@ -125,7 +125,7 @@ def test_folders_and_urls_are_alike(tmp_path, scheme):
     np.testing.assert_array_equal(loaded.mask, PLAN.masks(range(4)))
     np.testing.assert_array_equal(loaded.labels, LABELS["test"])
     assert store.examples("train").groups["g"].names == ("a", "b", "c")
-    store.write(shard(0, PLAN.complete()), treatment="full/baseline")
+    store.write(shard(0, PLAN.complete()), arm="full/baseline")
     assert store.treatments() == ["baseline", "full/baseline"]
     for missing in ({"split": "val"}, {"treatment": "dpsgd-eps3"}, {"model_ids": [9]}):
         with pytest.raises(MissingDataError):
