@@ -308,8 +308,8 @@ class _Cast:
             self._failed_starts += 1
             if self._failed_starts >= self._options.thresholds.actor_starts:
                 raise TrainingError(
-                    f"executor='ray': {self._failed_starts} actors in a row ended before they began ({why}). What is stored "
-                    "is kept. Is lightning_memaudit installed on all nodes, and is there memory for an actor?"
+                    f"executor='ray': {self._failed_starts} actors in a row ended before they began ({why}). What is "
+                    "stored is kept. Is lightning_memaudit installed on all nodes, and is there memory for an actor?"
                 )
         self._hire()
 
