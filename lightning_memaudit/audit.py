@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lightning_memaudit.data.groups import MISSING, column_of, grouping
 from lightning_memaudit.data.plan import Design, SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional.checks import as_positive_int
 from lightning_memaudit.functional.memorization import Reliable, Settled, StoppingLook, reached
 from lightning_memaudit.outcomes.arms import FULL
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.arms.arms import Arms, ReadyArm, checked_treatments, with_kept_weights
 from lightning_memaudit.training.arms.learning_rate import n_models_to_search, with_searched_rates
+from lightning_memaudit.training.engines.choice import ChosenEngine
 from lightning_memaudit.training.estimate import Estimate, estimate
 from lightning_memaudit.training.executors import find_executor
-from lightning_memaudit.training.executors.process import at_least
 from lightning_memaudit.training.factories import Init, data_factory, model_factory, trainer_recipe
+from lightning_memaudit.training.population import Recipe, prepare_population
+from lightning_memaudit.training.probe import probe
 from lightning_memaudit.training.progress import Progress, interrupts_noticed
-from lightning_memaudit.training.task import Population, Recipe, probe
+from lightning_memaudit.training.run import Run
 
 if TYPE_CHECKING:
     import os
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.outcomes.examples import Groups
     from lightning_memaudit.report.audit_report import AuditReport
-    from lightning_memaudit.training.executors import Executor, ExecutorName
+    from lightning_memaudit.training.executors import Executor
+    from lightning_memaudit.training.population import Population
     from lightning_memaudit.treatments import Treatment
 
 __all__ = ["Audit"]
@@ -118,7 +122,7 @@ class Audit:
         impact_on: ImpactOn = "subset",
         groups: Groups | None = None,
         score_fn: Any = "multiclass",
-        executor: Executor | ExecutorName | str = "auto",
+        executor: Executor | str = "auto",
         splits: Sequence[str] | None = None,
         eval_dataset: Dataset[Any] | Callable[[LightningDataModule], Dataset[Any]] | None = None,
         train_loader_factory: Callable[[Dataset[Any]], DataLoader[Any]] | None = None,
@@ -126,8 +130,7 @@ class Audit:
     ) -> None:
         self.n_models = _checked_count(n_models)
         self.treatments = checked_treatments(treatments)
-        at_least(1, n_treated_models=n_treated_models)
-        self.n_treated_models = n_treated_models
+        self.n_treated_models = as_positive_int(n_treated_models, name="n_treated_models")
         if self.treatments and impact_on == "subset" and n_treated_models > self.n_models:
             _log.warning(
                 "n_treated_models=%d: only the %d baseline models there are can be treated",
@@ -135,7 +138,7 @@ class Audit:
                 self.n_models,
             )
         if impact_on not in get_args(ImpactOn):
-            raise ArgumentError(f"impact_on={impact_on!r}: 'subset' or 'full'")
+            raise ArgumentError(f"impact_on={impact_on!r}: 'subset' or 'full' is needed")
         self._impact_on = impact_on
         self._keep_weights = keep_weights
         self.store = store if isinstance(store, OutcomeStore) else OutcomeStore(store)
@@ -167,21 +170,22 @@ class Audit:
             "canaries": canaries,
         }
         _check_design(self._design)
-        self._population: Population | None = None
-        self._plan: SubsetPlan | None = None
+        self._run: Run | None = None
+        self._engine = ChosenEngine()
 
     @property
     def plan(self) -> SubsetPlan:
         """The subset plan; the data are set up to know how many examples there are."""
-        if self._plan is None:
-            population = self._prepared()
-            arguments = dict(self._design)
-            if isinstance(arguments["units"], str):
-                arguments["units"] = _unit_codes(population, arguments["units"])
-            if arguments["design"] == "stratified" and arguments["strata"] is None:
-                arguments["strata"] = population.examples()["train"].labels
-            self._plan = SubsetPlan(population.source.n_examples(), **arguments)
-        return self._plan
+        return self.prepared.plan
+
+    @property
+    def prepared(self) -> Run:
+        """Population, plan and store of the baseline models; the data are set up when this is first asked for."""
+        if self._run is None:
+            population = prepare_population(self._recipe, int(self._design["seed"]))
+            plan = _plan_for(population, self._design)
+            self._run = Run(population, plan, self.store, self._recipe.trainer.notes)
+        return self._run
 
     def train(
         self,
@@ -216,10 +220,10 @@ class Audit:
             raise ArgumentError(
                 f"shard=({own}, {of}): one shard cannot tell when until= is met; train all shards without it"
             )
-        self._open()
+        run = self._opened()
         ids = [k for k in self._model_ids(total) if k % of == own]
-        arms = self._arms([k for k in self._treated_ids(total) if k % of == own], progress=progress)
-        ready = arms.prepare(self._prepared(), self.plan, self.store, notes=self._recipe.trainer.notes)
+        arms = self._arms(run, [k for k in self._treated_ids(total) if k % of == own], progress=progress)
+        ready = arms.prepare(run)
         missing = set(self.store.missing(ids))
         seen_before = len(missing) < len(ids)
         looks: list[StoppingLook] = []
@@ -227,7 +231,9 @@ class Audit:
         with Progress(self.store, ids, missing, whose, shown=progress) as bar, interrupts_noticed() as check:
             for stage in [total] if rule is None else rule.looks:
                 todo = [k for k in ids if k < stage and k in missing]
-                with closing(self._trained(todo, arms)) as trained:  # workers end before anything else is said or done
+                with closing(
+                    self._trained(run, todo, arms)
+                ) as trained:  # workers end before anything else is said or done
                     for model_id in trained:
                         missing.discard(model_id)
                         bar.advance()
@@ -248,26 +254,25 @@ class Audit:
         """Train the arms of the treatments."""
         from tqdm.auto import tqdm
 
-        total = arms.n_to_train(ready, self.store)
+        total = arms.n_to_train(ready)
         with (
             tqdm(desc="treated models", total=total, unit="model", disable=not progress, dynamic_ncols=True) as bar,
             interrupts_noticed() as check,
-            closing(arms.train(ready, self.store, self._executor, notes=self._recipe.trainer.notes)) as trained,
+            closing(arms.train(ready, self._executor)) as trained,
         ):
             for arm, _ in trained:
                 bar.set_postfix_str(arm, refresh=False)
                 bar.update()
                 check()
 
-    def _arms(self, model_ids: Sequence[int], *, progress: bool) -> Arms:
+    def _arms(self, run: Run, model_ids: Sequence[int], *, progress: bool) -> Arms:
         from tqdm.auto import tqdm
 
         on_full_data = self._impact_on == "full"
         n_searched = n_models_to_search(self.treatments)
         with tqdm(desc="learning rates", total=n_searched, disable=not (progress and n_searched), leave=False) as bar:
-            treatments = with_searched_rates(
-                self, self.treatments, self.store, prefix=FULL if on_full_data else "", on_model=bar.update
-            )
+            prefix = FULL if on_full_data else ""
+            treatments = with_searched_rates(run, self.treatments, prefix=prefix, on_model=bar.update)
         return Arms(treatments, tuple(model_ids), on_full_data, self._keep_weights)
 
     def _treated_ids(self, total: int) -> list[int]:
@@ -300,34 +305,26 @@ class Audit:
     def estimate(self, n_models: int | None = None) -> Estimate:
         """What the audit will take, from a few timed training steps and one scoring pass; nothing is recorded."""
         total = self.n_models if n_models is None else _checked_count(n_models)
-        return estimate(self._prepared(), self.plan, total, self.store)
+        return estimate(self.prepared, total)
 
-    @property
-    def population(self) -> Population:
-        """The recipe, with its data set up."""
-        return self._prepared()
-
-    def _prepared(self) -> Population:
-        if self._population is None:
-            self._population = Population(self._recipe, int(self._design["seed"]))
-        return self._population
-
-    def _open(self) -> None:
-        population = self._prepared()
+    def _opened(self) -> Run:
+        """The run of the baseline, tried on one batch, with what is known of its examples on record."""
+        run = self.prepared
         self.store.remove_stale_partial_writes()
-        probe(population, self.plan, self.store, notes=self._recipe.trainer.notes)
-        for split, examples in population.examples(self.plan.units).items():
+        run = replace(run, probe=probe(run))
+        for split, examples in run.population.examples(run.plan.units).items():
             if not self.store.has_examples(split) or self._recipe.groups is not None:
                 self.store.write_examples(split, examples)
+        return run
 
     def _model_ids(self, total: int) -> list[int]:
         return [k for k in range(total) if self.plan.mask(k).any()]  # few coins may leave a subset empty
 
-    def _trained(self, model_ids: Sequence[int], arms: Arms) -> Generator[int]:
-        population = self._prepared()
+    def _trained(self, run: Run, model_ids: Sequence[int], arms: Arms) -> Generator[int]:
+        engine = self._engine
         if self.treatments or self._keep_weights:
-            population = with_kept_weights(population, self.store, arms, model_ids)
-        yield from self._executor(population, self.plan, model_ids, self.store, notes=self._recipe.trainer.notes)
+            run, engine = with_kept_weights(run, arms, model_ids), ChosenEngine()  # whose memory goes before arms train
+        yield from self._executor.train(run, model_ids, engine)
 
     def _look(self, rule: Settled | Reliable, index: int, model_ids: list[int]) -> StoppingLook:
         outcomes = self.store.load(model_ids=model_ids, fields=("correct",))
@@ -350,6 +347,15 @@ class Audit:
                 "level": looks[-1].level,
             }
         )
+
+
+def _plan_for(population: Population, design: Mapping[str, Any]) -> SubsetPlan:
+    arguments = dict(design)
+    if isinstance(arguments["units"], str):
+        arguments["units"] = _unit_codes(population, arguments["units"])
+    if arguments["design"] == "stratified" and arguments["strata"] is None:
+        arguments["strata"] = population.examples()["train"].labels
+    return SubsetPlan(population.source.n_examples(), **arguments)
 
 
 def _unit_codes(population: Population, column: str) -> npt.NDArray[np.int64]:
@@ -397,12 +403,14 @@ def _checked_shard(shard: Any) -> tuple[int, int]:
 def _declared(until: Settled | Reliable, total: int) -> Settled | Reliable:
     """The rule with the looks that this audit can reach, the last one at ``total``."""
     if not isinstance(until, Settled | Reliable):
-        raise ArgumentError(f"until={until!r}: a rule of functional.stopping is needed, Settled(...) or Reliable(...)")
+        raise ArgumentError(
+            f"until={until!r}: a rule of functional.memorization is needed, Settled(...) or Reliable(...)"
+        )
     rule = replace(until, looks=(*(look for look in until.looks if look < total), total))
     if rule.looks[0] < _LEAST_MODELS_TO_LOOK:
         raise ArgumentError(
-            f"until: a look at {rule.looks[0]} models can decide nothing; the first look needs "
-            f"{_LEAST_MODELS_TO_LOOK} or more"
+            f"looks={rule.looks!r}: the first look needs {_LEAST_MODELS_TO_LOOK} models or more, since fewer can "
+            "decide nothing"
         )
     return rule
 
@@ -415,6 +423,6 @@ def _check_design(design: Mapping[str, Any]) -> None:
         arguments["strata"] = [0] * probe_size
     if arguments["design"] == "canaries":
         if design["canaries"] is None:
-            raise ArgumentError("canaries is missing: design='canaries' needs the rows that are fair coins")
+            raise ArgumentError("canaries=None: design='canaries' needs the rows that are fair coins")
         arguments["canaries"] = [0]
     SubsetPlan(probe_size, **arguments)

@@ -18,12 +18,13 @@ from lightning_memaudit.data.randomness import random_state, seeded
 from lightning_memaudit.exceptions import UnsupportedDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch.utils.data import DataLoader
 
 __all__ = [
     "CollatedRows",
+    "InMemoryData",
     "InMemoryLoader",
     "NotInMemoryError",
     "Rows",
@@ -145,6 +146,19 @@ class InMemoryLoader:
         torch.empty((), dtype=torch.int64).random_()
         for indices in torch.split(torch.arange(len(self.rows)), self.batch_size):
             yield self.rows.batch(indices)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InMemoryData:
+    """The examples of a population in the memory of this process.
+
+    Attributes:
+        train: All training examples.
+        scoring: Goes through the examples of each split; a split that cannot be kept in memory has its DataLoader.
+    """
+
+    train: Rows
+    scoring: Mapping[str, Any]
 
 
 def materialise(loader: DataLoader[Any], *, seed: int, limit: float | None = None) -> Rows:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.callbacks.passive import StepTimer
 from lightning_memaudit.outcomes.store import OutcomeStore
-from lightning_memaudit.training.task import Population, first_model, probe, train_model
+from lightning_memaudit.training.probe import probe
+from lightning_memaudit.training.task import first_model, train_model
 
 if TYPE_CHECKING:
-    from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.training.run import Run
 
 __all__ = ["Estimate", "estimate"]
 
@@ -45,34 +46,32 @@ class Estimate:
     basis: str
 
 
-def estimate(population: Population, plan: SubsetPlan, n_models: int, store: OutcomeStore) -> Estimate:
-    """Time and disk that ``n_models`` will take; nothing is written to ``store``.
+def estimate(run: Run, n_models: int) -> Estimate:
+    """Time and disk that ``n_models`` will take; nothing is written to the store.
 
     Args:
-        population: The prepared recipe.
-        plan: The subset plan.
+        run: Of the models; finished ones in its store give their true time.
         n_models: Models asked for.
-        store: Where they would go; finished models there give their true time.
 
     Raises:
         MismatchError: The store belongs to something else.
     """
     stored = []
-    if store.exists:
-        probe(population, plan, store)
-        stored = store.model_ids()
-    examples = population.examples(plan.units)
+    if run.store.exists:
+        probe(replace(run, notes=()))
+        stored = run.store.model_ids()
+    examples = run.population.examples(run.plan.units)
     n_scored = sum(known.n_examples for known in examples.values())
     n_missing = n_models - sum(k < n_models for k in stored)
     if stored:
-        per_model = float(median(store.load(model_ids=stored[:20], fields=()).wall_seconds))
+        per_model = float(median(run.store.load(model_ids=stored[:20], fields=()).wall_seconds))
         basis = f"{len(stored)} models that the store holds"
     else:
-        per_model, basis = _timed(population, plan)
+        per_model, basis = _timed(run)
     return Estimate(
         n_models,
         n_missing,
-        plan.n_examples,
+        run.plan.n_examples,
         per_model,
         per_model * n_missing,
         int(n_models * (n_scored * _BYTES_PER_EXAMPLE + _OVERHEAD_BYTES)),
@@ -80,17 +79,19 @@ def estimate(population: Population, plan: SubsetPlan, n_models: int, store: Out
     )
 
 
-def _timed(population: Population, plan: SubsetPlan) -> tuple[float, str]:
+def _timed(run: Run) -> tuple[float, str]:
     scratch = OutcomeStore("memory://memaudit-estimate")
     scratch.storage.clear()
     try:
-        n_batches = probe(population, plan, scratch).batches
+        run = replace(run, store=scratch, notes=())
+        run = replace(run, probe=probe(run))
         timer = StepTimer(_STEPS)
         started = time.perf_counter()
-        train_model(population, plan, first_model(plan), scratch, callbacks=[timer])
+        train_model(run, first_model(run.plan), callbacks=[timer])
         total = time.perf_counter() - started
     finally:
         scratch.storage.clear()
+    n_batches = run.probe.length.batches
     gaps = [after - before for before, after in itertools.pairwise(timer.times)]
     per_batch = median(gaps) if gaps else 0.0
     if n_batches is None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import Callback, LightningModule
 
-__all__ = ["Regime", "Treatment"]
+__all__ = ["Regime", "Treatment", "Tunable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +84,32 @@ class Treatment(Protocol):
         """ε, δ and the mechanism of one model; None where nothing is promised."""
         del regime
         return None
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A treatment with a learning rate of its own, which ``search_learning_rate`` can search."""
+
+    @property
+    def name(self) -> str:
+        """The arm's name."""
+        ...  # pragma: no cover
+
+    @property
+    def lr(self) -> float | Sequence[float] | str | None:
+        """The rate; several to try; the name of a treatment whose rate is taken; None for the baseline's."""
+        ...  # pragma: no cover
+
+    @property
+    def lr_search(self) -> Mapping[str, Any] | None:
+        """How ``lr`` was searched, for the record."""
+        ...  # pragma: no cover
+
+    def with_lr(self, lr: float | None, lr_search: Mapping[str, Any] | None = None) -> Treatment:
+        """The same treatment with another learning rate.
+
+        Args:
+            lr: The rate; None for the baseline's.
+            lr_search: How it was searched.
+        """
+        ...  # pragma: no cover

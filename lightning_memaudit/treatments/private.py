@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
@@ -88,6 +88,10 @@ class DPSGD(Treatment):
         """They are trained anew."""
         return False
 
+    def with_lr(self, lr: float | None, lr_search: Mapping[str, Any] | None = None) -> DPSGD:
+        """The same treatment with another learning rate, and how it was searched."""
+        return replace(self, lr=lr, lr_search=lr_search)
+
     def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
         """Epochs, where they are its own."""
         del regime
@@ -162,6 +166,10 @@ class ClipOnly(Treatment):
     def starts_trained(self) -> bool:
         """They are trained anew."""
         return False
+
+    def with_lr(self, lr: float | None, lr_search: Mapping[str, Any] | None = None) -> ClipOnly:
+        """The same treatment with another learning rate, and how it was searched."""
+        return replace(self, lr=lr, lr_search=lr_search)
 
     def trainer_arguments(self, regime: Regime) -> Mapping[str, Any]:
         """Epochs, where they are its own."""

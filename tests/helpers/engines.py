@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,14 @@ from torch import optim
 
 from lightning_memaudit import OutcomeStore, SubsetPlan
 from lightning_memaudit.training.engines.ensemble.chunk import score_chunk, train_chunk
-from lightning_memaudit.training.engines.ensemble.loop import Known
-from lightning_memaudit.training.engines.in_memory.data import InMemoryData, read_into_memory
+from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo
+from lightning_memaudit.training.engines.in_memory.data import read_into_memory
+from lightning_memaudit.training.engines.in_memory.loop import train_in_memory
 from lightning_memaudit.training.factories import data_factory, model_factory, trainer_recipe
-from lightning_memaudit.training.task import Population, Recipe, probe, train_model
+from lightning_memaudit.training.population import Recipe, prepare_population
+from lightning_memaudit.training.probe import probe
+from lightning_memaudit.training.run import Run
+from lightning_memaudit.training.task import train_model
 from tests.helpers import zoo
 
 if TYPE_CHECKING:
@@ -123,53 +127,66 @@ class Trained:
     module: Any
 
 
-def population(
+def run_of(
     model: Any,
     *,
     data: Any = zoo.Data,
+    plan: SubsetPlan = PLAN,
     score_fn: Any = "multiclass",
     trainer: Any = None,
     seed: int = 3,
     **arguments: Any,
-) -> Population:
-    """A population of few and short trainings; ``trainer`` is a callable that takes the place of the arguments."""
+) -> Run:
+    """Few and short trainings; ``trainer`` is a callable that takes the place of the arguments."""
     settings = trainer or {"max_epochs": 4, "accelerator": "cpu"} | arguments
     recipe = Recipe(model_factory(model, None), data_factory(data), trainer_recipe(settings), score_fn=score_fn)
-    return Population(recipe, seed)
+    return Run(prepare_population(recipe, seed), plan, _new_store())
 
 
-def opened_store(people: Population, plan: SubsetPlan = PLAN) -> OutcomeStore:
-    """A store in memory for a population that was probed."""
-    store = OutcomeStore(f"memory://engines/{next(_stores)}")
-    probe(people, plan, store)
-    return store
+def probed(run: Run) -> Run:
+    """The run after its trial, which makes the store."""
+    return replace(run, probe=probe(run))
 
 
-def memory_of(store: OutcomeStore) -> OutcomeStore:
-    """The same store as another process opens it."""
-    return OutcomeStore(store.url)
+def run_probed(model: Any, **options: Any) -> Run:
+    """``run_of``, after the trial."""
+    return probed(run_of(model, **options))
+
+
+def elsewhere(run: Run) -> Run:
+    """The same models, in a store of their own."""
+    return probed(replace(run, store=_new_store()))
+
+
+def reopened(run: Run) -> Run:
+    """The run as it opens its store the next time."""
+    return replace(run, store=OutcomeStore(run.store.url))
+
+
+def _new_store() -> OutcomeStore:
+    return OutcomeStore(f"memory://engines/{next(_stores)}")
 
 
 @cache
 def reference(name: str, model_id: int) -> Trained:
     """A model of a recipe above, trained by Lightning's own loop."""
-    return by_trainer(population(**REPEATABLE[name]), model_id)
+    return by_trainer(run_of(**REPEATABLE[name]), model_id)
 
 
-def by_trainer(people: Population, model_id: int = 0, *, plan: SubsetPlan = PLAN) -> Trained:
-    return _one(people, plan, model_id, None)
+def by_trainer(run: Run, model_id: int = 0) -> Trained:
+    run = replace(run, store=_new_store())
+    return _trained(run, model_id, train_model(run, model_id).lightning_module)
 
 
-def in_memory(people: Population, model_id: int = 0, *, plan: SubsetPlan = PLAN) -> Trained:
-    return _one(people, plan, model_id, read_into_memory(people))
+def in_memory(run: Run, model_id: int = 0) -> Trained:
+    run = replace(run, store=_new_store())
+    return _trained(run, model_id, train_in_memory(run, model_id, read_into_memory(run.population)).lightning_module)
 
 
-def together(
-    people: Population, model_ids: Sequence[int] = (0, 1), *, plan: SubsetPlan = PLAN, known: Known | None = None
-) -> list[Trained]:
-    data = read_into_memory(people)
-    chunk = train_chunk(people, plan, model_ids, data, known or Known())
-    shards = score_chunk(people, plan, chunk, data)
+def together(run: Run, model_ids: Sequence[int] = (0, 1), *, memo: ChunkMemo | None = None) -> list[Trained]:
+    data = read_into_memory(run.population)
+    chunk = train_chunk(run, model_ids, data, memo or ChunkMemo())
+    shards = score_chunk(run, chunk, data)
     return [
         Trained(
             chunk.stack.member(k),
@@ -180,11 +197,10 @@ def together(
     ]
 
 
-def _one(people: Population, plan: SubsetPlan, model_id: int, data: InMemoryData | None) -> Trained:
-    store = OutcomeStore(f"memory://engines/{next(_stores)}")
-    module = train_model(people, plan, model_id, store, data=data).lightning_module
+def _trained(run: Run, model_id: int, module: Any) -> Trained:
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    return Trained({name: tensor.detach().clone() for name, tensor in tensors.items()}, stored(store, model_id), module)
+    weights = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    return Trained(weights, stored(run.store, model_id), module)
 
 
 def stored(store: OutcomeStore, model_id: int) -> dict[str, dict[str, np.ndarray]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL, REBUILT, Arm, check_arm_name
 from lightning_memaudit.outcomes.identity import canonical
-from lightning_memaudit.training.task import Length, first_model, probe
-from lightning_memaudit.treatments.base import Regime, Treatment
+from lightning_memaudit.training.engines.choice import ChosenEngine
+from lightning_memaudit.training.probe import probe
+from lightning_memaudit.training.task import first_model
+from lightning_memaudit.treatments.base import Regime, Treatment, Tunable
 from lightning_memaudit.treatments.baseline import Baseline
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.training.executors import Executor
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.run import Length, Run
 
 __all__ = ["Arms", "ReadyArm", "checked_treatments", "regime_of", "with_kept_weights"]
 
@@ -31,18 +33,19 @@ class ReadyArm:
     """An arm that was tried on one batch and is on record.
 
     Attributes:
-        name: Its name.
         treatment: What is done to its models.
-        population: Of its models.
-        baseline: Population of the models that it is compared with, on the same data.
-        plan: The subset plan.
+        run: Of its models.
+        baseline: Run of the models that it is compared with, on the same data.
     """
 
-    name: str
     treatment: Treatment
-    population: Population
-    baseline: Population
-    plan: SubsetPlan
+    run: Run
+    baseline: Run
+
+    @property
+    def name(self) -> str:
+        """The name of the arm."""
+        return self.run.arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,11 @@ class Arms:
         """What stands before the names of the arms."""
         return FULL if self.on_full_data else ""
 
-    def prepare(
-        self, population: Population, plan: SubsetPlan, store: OutcomeStore, *, notes: Sequence[str]
-    ) -> tuple[ReadyArm, ...]:
+    def prepare(self, run: Run) -> tuple[ReadyArm, ...]:
         """Take one batch through each arm that lacks models: what cannot be done is said before anything is trained.
 
         Args:
-            population: Of the baseline, probed.
-            plan: The subset plan.
-            store: Where shards go.
-            notes: For the manifest.
+            run: Of the baseline, with what its probe said.
 
         Raises:
             ConfigurationError: A treatment does not go with the module or the Trainer.
@@ -86,88 +84,73 @@ class Arms:
         treatments: tuple[Treatment, ...] = self.treatments
         if self.on_full_data:
             treatments = (Baseline(), *treatments)
-            plan, population = plan.complete(), population.of_arm(arm=FULL + BASELINE)
-            probe(population, plan, store, notes=notes)
-        regime = regime_of(plan, population.length)
-        return tuple(self._ready(treatment, regime, population, plan, store, notes) for treatment in treatments)
+            run = replace(run.of_arm(arm=FULL + BASELINE), plan=run.plan.complete())
+            run = replace(run, probe=probe(run))
+        regime = regime_of(run.plan, run.probe.length)
+        return tuple(self._ready(treatment, regime, run) for treatment in treatments)
 
-    def train(
-        self, ready: Sequence[ReadyArm], store: OutcomeStore, executor: Executor, *, notes: Sequence[str]
-    ) -> Generator[tuple[str, int]]:
+    def train(self, ready: Sequence[ReadyArm], executor: Executor) -> Generator[tuple[str, int]]:
         """Train what the store lacks; yields arm and number of each model that is stored.
 
         Args:
             ready: What ``prepare`` gave.
-            store: Where shards go.
             executor: Trains the models of one arm.
-            notes: For the manifest.
         """
         for arm in ready:
+            store = arm.run.store
             missing = store.missing(self.model_ids, arm.name)
             if not arm.treatment.starts_trained:
                 kept = to_keep(store, self) if arm.treatment.name == BASELINE else frozenset()
-                yield from _run(arm.population.of_arm(keep_weights=kept), arm.plan, missing, store, executor, notes)
+                yield from _train(arm.run.of_arm(keep_weights=kept), missing, executor)
                 continue
-            yield from self._rebuild(arm, missing, store, executor, notes)
+            yield from self._rebuild(arm, missing, executor)
             for base in (self.prefix + BASELINE, self.prefix + REBUILT):
                 ids = [k for k in missing if _base_of(store, k, self.prefix) == base]
-                yield from _run(arm.population.of_arm(made_from=base), arm.plan, ids, store, executor, notes)
-        self._forget_weights(store)
+                yield from _train(arm.run.of_arm(made_from=base), ids, executor)
+        if ready:
+            self._forget_weights(ready[0].run.store)
 
-    def n_to_train(self, ready: Sequence[ReadyArm], store: OutcomeStore) -> int:
+    def n_to_train(self, ready: Sequence[ReadyArm]) -> int:
         """How many models ``train`` will yield: those that are missing, and those that must be rebuilt for them."""
-        missing = {arm.name: store.missing(self.model_ids, arm.name) for arm in ready}
+        missing = {arm.name: arm.run.store.missing(self.model_ids, arm.name) for arm in ready}
         gone = {
             k
             for arm in ready
             if arm.treatment.starts_trained and arm.treatment.name != BASELINE
             for k in missing[arm.name]
-            if _base_of(store, k, self.prefix) is None
+            if _base_of(arm.run.store, k, self.prefix) is None
         }
         return sum(map(len, missing.values())) + len(gone)
 
-    def _ready(
-        self,
-        treatment: Treatment,
-        regime: Regime,
-        baseline: Population,
-        plan: SubsetPlan,
-        store: OutcomeStore,
-        notes: Sequence[str],
-    ) -> ReadyArm:
-        name = self.prefix + treatment.name
-        population = baseline.of_arm(treatment=treatment, arm=name, regime=regime)
+    def _ready(self, treatment: Treatment, regime: Regime, baseline: Run) -> ReadyArm:
+        store = baseline.store
+        run = baseline.of_arm(treatment=treatment, arm=self.prefix + treatment.name, regime=regime)
         if treatment.starts_trained:
-            population = population.of_arm(made_from=self.prefix + BASELINE)
+            run = run.of_arm(made_from=self.prefix + BASELINE)
         arm = Arm(
-            name,
+            run.arm,
             _described(treatment),
             treatment.trains,
             asdict(regime),
             canonical(treatment.privacy(regime)),
-            canonical(getattr(treatment, "lr_search", None)),
+            canonical(treatment.lr_search if isinstance(treatment, Tunable) else None),
         )
         store.check_arm(arm)
-        if store.missing(self.model_ids, name):
-            kept = frozenset({first_model(plan)} if treatment.starts_trained else ())
-            rehearsed = population.of_arm(keep_weights=kept)
-            probe(rehearsed, plan, store, notes=notes)
-            population.validate, population.length = rehearsed.validate, rehearsed.length
+        if store.missing(self.model_ids, run.arm):
+            kept = frozenset({first_model(run.plan)} if treatment.starts_trained else ())
+            run = replace(run, probe=probe(run.of_arm(keep_weights=kept)))
         store.open_arm(arm)
-        return ReadyArm(name, treatment, population, baseline, plan)
+        return ReadyArm(treatment, run, baseline)
 
-    def _rebuild(
-        self, arm: ReadyArm, model_ids: Sequence[int], store: OutcomeStore, executor: Executor, notes: Sequence[str]
-    ) -> Generator[tuple[str, int]]:
+    def _rebuild(self, arm: ReadyArm, model_ids: Sequence[int], executor: Executor) -> Generator[tuple[str, int]]:
         """Train those baseline models again whose weights were not kept."""
+        store, name = arm.run.store, self.prefix + REBUILT
         gone = [k for k in model_ids if _base_of(store, k, self.prefix) is None]
-        name = self.prefix + REBUILT
         if gone:
             store.open_arm(Arm(name, {"class": "baseline models, trained again from their seeds"}, trains=True))
         for model_id in gone:
             store.remove(model_id, name)  # a shard without weights is of an earlier run
-        rebuilt = arm.baseline.of_arm(arm=name, keep_weights=frozenset(gone))
-        yield from _run(rebuilt, arm.plan, gone, store, executor, notes)
+        yield from _train(arm.baseline.of_arm(arm=name, keep_weights=frozenset(gone)), gone, executor)
 
     def _forget_weights(self, store: OutcomeStore) -> None:
         for base in () if self.keep_weights else (BASELINE, REBUILT):
@@ -175,20 +158,19 @@ class Arms:
                 store.remove_weights(model_id, self.prefix + base)
 
 
-def with_kept_weights(population: Population, store: OutcomeStore, arms: Arms, model_ids: Iterable[int]) -> Population:
-    """The baseline population, told which trained weights to keep.
+def with_kept_weights(run: Run, arms: Arms, model_ids: Iterable[int]) -> Run:
+    """The run of the baseline, told which trained weights to keep.
 
     Args:
-        population: Of the baseline.
-        store: Where its shards go.
+        run: Of the baseline.
         arms: What will act on its trained models.
         model_ids: The models of the baseline.
     """
     if arms.keep_weights:
-        return population.of_arm(keep_weights=frozenset(model_ids))
+        return run.of_arm(keep_weights=frozenset(model_ids))
     if arms.on_full_data:
-        return population
-    return population.of_arm(keep_weights=to_keep(store, arms))
+        return run
+    return run.of_arm(keep_weights=to_keep(run.store, arms))
 
 
 def to_keep(store: OutcomeStore, arms: Arms) -> frozenset[int]:
@@ -227,16 +209,16 @@ def checked_treatments(treatments: Any) -> tuple[Treatment, ...]:
     for treatment in given:
         if isinstance(treatment, type) or not isinstance(treatment, Treatment):
             raise ArgumentError(
-                f"treatments: {treatment!r} is none; pass instances such as treatments.Prune(0.9), or of a class of "
-                "your own derived from treatments.Treatment"
+                f"treatments={treatment!r}: a treatment is needed, an instance such as treatments.Prune(0.9) or of a "
+                "class of your own derived from treatments.Treatment"
             )
     kept = tuple(treatment for treatment in given if not isinstance(treatment, Baseline))
     names: list[Any] = [getattr(treatment, "name", None) for treatment in kept]
     for name in names:
         check_arm_name(name)
         if names.count(name) > 1:
-            raise ArgumentError(f"treatments: two are named {name!r}; give one of them another name=")
-    _check_named_rates({treatment.name: getattr(treatment, "lr", None) for treatment in kept})
+            raise ArgumentError(f"name={name!r}: two treatments have this name; give one of them another")
+    _check_named_rates({each.name: each.lr if isinstance(each, Tunable) else None for each in kept})
     return kept
 
 
@@ -246,21 +228,14 @@ def _check_named_rates(rates: dict[str, Any]) -> None:
         if isinstance(rate, str) and (rates.get(rate) is None or isinstance(rates[rate], str)):
             own = [other for other, its in rates.items() if its is not None and not isinstance(its, str)]
             raise ArgumentError(
-                f"treatments: lr={rate!r} of {name!r} is the name of no treatment with a learning rate of its own; "
+                f"lr={rate!r}: treatment {name!r} needs the name of a treatment with a learning rate of its own; "
                 f"there is {', '.join(own) or 'none'}"
             )
 
 
-def _run(
-    population: Population,
-    plan: SubsetPlan,
-    model_ids: Sequence[int],
-    store: OutcomeStore,
-    executor: Executor,
-    notes: Sequence[str],
-) -> Generator[tuple[str, int]]:
-    for model_id in executor(population, plan, list(model_ids), store, notes=notes) if model_ids else ():
-        yield population.recipe.arm, model_id
+def _train(run: Run, model_ids: Sequence[int], executor: Executor) -> Generator[tuple[str, int]]:
+    for model_id in executor.train(run, model_ids, ChosenEngine()) if model_ids else ():
+        yield run.arm, model_id
 
 
 def _described(treatment: Treatment) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,30 +15,22 @@ from lightning_memaudit.functional.checks import as_positive_int
 from lightning_memaudit.functional.intervals import wilson
 from lightning_memaudit.outcomes.store import OutcomeStore
 from lightning_memaudit.training.arms.arms import regime_of
-from lightning_memaudit.training.task import probe, train_model
+from lightning_memaudit.training.probe import probe
+from lightning_memaudit.training.task import train_model
+from lightning_memaudit.treatments.base import Tunable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lightning_memaudit.data.plan import SubsetPlan
     from lightning_memaudit.outcomes.arms import Arm
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.run import Run
     from lightning_memaudit.treatments.base import Treatment
 
 __all__ = ["LearningRateSearch", "TriedRate", "n_models_to_search", "search_learning_rate", "with_searched_rates"]
 
 _SPLIT = "train"
 _MODELS = 2  # of each rate
-
-
-class _Audited(Protocol):
-    """What is asked of an ``Audit``."""
-
-    @property
-    def plan(self) -> SubsetPlan: ...
-
-    @property
-    def population(self) -> Population: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,8 +90,8 @@ class LearningRateSearch:
 
 
 def search_learning_rate(
-    audit: _Audited,
-    treatment: Treatment,
+    run: Run,
+    treatment: Tunable,
     rates: Iterable[float],
     *,
     n_models: int = _MODELS,
@@ -109,10 +101,10 @@ def search_learning_rate(
 
     The models have the subsets and seeds of the first baseline models. They are judged on the training examples that
     their plan leaves out; test data are not read, and validation data only where training itself looks at them. Nothing
-    is recorded in the audit's store.
+    is recorded in the store of the run.
 
     Args:
-        audit: An ``Audit``.
+        run: Of baseline models, such as ``Audit(...).prepared``.
         treatment: One with a learning rate of its own, such as ``DPSGD(target_epsilon=3.0)``.
         rates: Learning rates; of equally good ones the smallest is chosen.
         n_models: Models for each rate.
@@ -133,26 +125,31 @@ def search_learning_rate(
     Example:
         The rate is part of the arm from then on::
 
-            found = search_learning_rate(audit, DPSGD(target_epsilon=3.0), rates=(0.1, 0.3, 1.0, 3.0))
+            found = search_learning_rate(audit.prepared, DPSGD(target_epsilon=3.0), rates=(0.1, 0.3, 1.0, 3.0))
             Audit(..., treatments=[found.treatment])
     """
     tried = _checked_rates(rates)
-    candidates = [_with_rate(treatment, rate) for rate in tried]
-    model_ids = _with_data(audit.plan, as_positive_int(n_models, name="n_models"))
-    out = ~audit.plan.masks(model_ids)
+    if isinstance(treatment, type) or not isinstance(treatment, Tunable):
+        raise ArgumentError(
+            f"treatment={treatment!r}: one with a learning rate of its own (a treatments.Tunable) is needed, such as "
+            "DPSGD(target_epsilon=3.0) or ClipOnly()"
+        )
+    candidates = [treatment.with_lr(rate) for rate in tried]
+    model_ids = _with_data(run.plan, as_positive_int(n_models, name="n_models"))
+    out = ~run.plan.masks(model_ids)
     judged = out.any(axis=0)
     with tempfile.TemporaryDirectory(prefix="memaudit-search-") as folder:
         store = OutcomeStore(folder)
-        population = audit.population.of_arm(splits=[_SPLIT], groups=None, keep_weights=frozenset())
-        probe(population, audit.plan, store)
-        regime = regime_of(audit.plan, population.length)
+        baseline = run.of_arm(splits=[_SPLIT], groups=None, keep_weights=frozenset())
+        baseline = dataclasses.replace(baseline, store=store, notes=())
+        regime = regime_of(run.plan, probe(baseline).length)
         table = []
         for number, (rate, candidate) in enumerate(zip(tried, candidates, strict=True)):
             name = f"rate-{number}"
-            arm = population.of_arm(treatment=candidate, arm=name, regime=regime)
-            probe(arm, audit.plan, store)
+            arm = baseline.of_arm(treatment=candidate, arm=name, regime=regime)
+            arm = dataclasses.replace(arm, probe=probe(arm))
             for model_id in model_ids:
-                train_model(arm, audit.plan, model_id, store)
+                train_model(arm, model_id)
                 on_model()
             correct = store.load(name, _SPLIT, model_ids=model_ids, fields=("correct",)).correct
             right = float((correct * out).sum(axis=0)[judged] @ (1 / out.sum(axis=0)[judged]))
@@ -160,63 +157,50 @@ def search_learning_rate(
             table.append(TriedRate(rate, right / int(judged.sum()), float(low), float(high)))
     best = max(range(len(table)), key=lambda i: table[i].accuracy)
     found = LearningRateSearch(candidates[best], tuple(table), len(model_ids), int(judged.sum()))
-    chosen: Any = candidates[best]
-    known = {field.name for field in dataclasses.fields(chosen)}
-    if "lr_search" not in known:
-        return found
-    return dataclasses.replace(found, treatment=dataclasses.replace(chosen, lr_search=found.to_dict()))
+    return dataclasses.replace(found, treatment=treatment.with_lr(found.rate, found.to_dict()))
 
 
 def with_searched_rates(
-    audit: _Audited,
-    treatments: Sequence[Treatment],
-    store: OutcomeStore,
-    *,
-    prefix: str = "",
-    on_model: Callable[[], object] = bool,
+    run: Run, treatments: Sequence[Treatment], *, prefix: str = "", on_model: Callable[[], object] = bool
 ) -> tuple[Treatment, ...]:
     """Treatments of one learning rate each: several are searched, and a name stands for the rate of that treatment.
 
     Args:
-        audit: An ``Audit``.
+        run: Of the baseline; what an arm in its store was searched for is not searched again.
         treatments: With whatever they were given as ``lr``.
-        store: Of the audit; what an arm in it was searched for is not searched again.
         prefix: What stands before the names of the arms.
         on_model: Called when a model is trained.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Treatment] = {}
     for treatment in treatments:
-        rates: Any = getattr(treatment, "lr", None)
-        if _are_several(rates):
-            found[treatment.name] = _recorded(treatment, rates, store.arm(prefix + treatment.name)) or (
-                search_learning_rate(audit, treatment, rates, on_model=on_model).treatment
-            )
-        else:
-            found[treatment.name] = treatment
+        found[treatment.name] = treatment
+        if isinstance(treatment, Tunable) and (rates := _several(treatment)):
+            known = _recorded(treatment, rates, run.store.arm(prefix + treatment.name))
+            found[treatment.name] = known or search_learning_rate(run, treatment, rates, on_model=on_model).treatment
     for name, treatment in found.items():
-        if isinstance(of := getattr(treatment, "lr", None), str):
-            found[name] = dataclasses.replace(treatment, lr=found[of].lr, lr_search=found[of].lr_search)
+        if isinstance(treatment, Tunable) and isinstance(treatment.lr, str):
+            other: Any = found[treatment.lr]  # a Tunable, as ``checked_treatments`` has seen to
+            found[name] = treatment.with_lr(other.lr, other.lr_search)
     return tuple(found.values())
 
 
 def n_models_to_search(treatments: Sequence[Treatment]) -> int:
     """How many models a search trains at most."""
-    tried: list[Any] = [getattr(treatment, "lr", None) for treatment in treatments]
-    return sum((_MODELS * len(set(rates)) for rates in tried if _are_several(rates)), 0)
+    return sum(_MODELS * len(set(_several(each))) for each in treatments if isinstance(each, Tunable))
 
 
-def _are_several(rates: Any) -> bool:
-    return isinstance(rates, Sequence) and not isinstance(rates, str)
+def _several(treatment: Tunable) -> tuple[float, ...]:
+    """The learning rates to try; none where there is one, or the name of another treatment."""
+    return tuple(treatment.lr) if isinstance(treatment.lr, Sequence) and not isinstance(treatment.lr, str) else ()
 
 
-def _recorded(treatment: Any, rates: Sequence[float], arm: Arm | None) -> Treatment | None:
+def _recorded(treatment: Tunable, rates: Sequence[float], arm: Arm | None) -> Treatment | None:
     """The treatment as it was found before, if that was among the same rates."""
     if arm is None or arm.lr_search is None:
         return None
     if sorted(set(rates)) != [tried["rate"] for tried in arm.lr_search["table"]]:
         return None
-    known: Treatment = dataclasses.replace(treatment, lr=arm.lr_search["rate"], lr_search=arm.lr_search)
-    return known
+    return treatment.with_lr(arm.lr_search["rate"], arm.lr_search)
 
 
 def _checked_rates(rates: Any) -> list[float]:
@@ -224,21 +208,10 @@ def _checked_rates(rates: Any) -> list[float]:
     for rate in given:
         number = isinstance(rate, int | float | np.floating | np.integer) and not isinstance(rate, bool)
         if not (number and 0 < rate < np.inf):
-            raise ArgumentError(f"rates={given!r}: {rate!r} is no positive number")
+            raise ArgumentError(f"rates={given!r}: positive numbers are needed, and {rate!r} is not one")
     if not given:
-        raise ArgumentError("rates is empty: pass the learning rates to try, such as (0.1, 0.3, 1.0)")
+        raise ArgumentError("rates=[]: at least one learning rate to try is needed, such as (0.1, 0.3, 1.0)")
     return sorted({float(rate) for rate in given})
-
-
-def _with_rate(treatment: Any, rate: float) -> Treatment:
-    is_instance = dataclasses.is_dataclass(treatment) and not isinstance(treatment, type)
-    if not is_instance or not any(field.name == "lr" and field.init for field in dataclasses.fields(treatment)):
-        raise ArgumentError(
-            f"treatment={treatment!r}: a dataclass with a field lr is needed, such as DPSGD(target_epsilon=3.0) or "
-            "ClipOnly()"
-        )
-    changed: Treatment = dataclasses.replace(treatment, lr=rate)
-    return changed
 
 
 def _with_data(plan: SubsetPlan, n_models: int) -> list[int]:

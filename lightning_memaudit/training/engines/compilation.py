@@ -12,105 +12,62 @@ import torch
 from torch.fx import GraphModule
 
 from lightning_memaudit.data.randomness import preserved_randomness
-from lightning_memaudit.training.engines.choice import Decision, record
 from lightning_memaudit.training.engines.ensemble.chunk import train_chunk
 from lightning_memaudit.training.engines.ensemble.gradients import Traces
 from lightning_memaudit.training.engines.equivalence import first_line, same_chunks
 from lightning_memaudit.training.engines.malloc import freed_memory_kept
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lightning_memaudit.data.plan import SubsetPlan
-    from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.engines.choice import Choice
+    from lightning_memaudit.training.engines.choice import Decision
     from lightning_memaudit.training.engines.ensemble.chunk import TrainedChunk
-    from lightning_memaudit.training.engines.ensemble.loop import Known
-    from lightning_memaudit.training.engines.in_memory.data import InMemoryData
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo
+    from lightning_memaudit.training.run import Run
 
-__all__ = ["compiled_if_asked", "compiled_where_it_pays"]
+__all__ = ["may_pay", "with_compiled_step"]
 
 _log = logging.getLogger(__name__)
-_TIMED_STEPS = 18
-_GAINS = 1.8  # about, where it gains anything
-_COSTS = 25.0  # seconds of one process, when nothing is in the compiler's cache
-_COSTS_AGAIN = 5.0  # seconds, when everything is
-_BETTER_BY = 1.1
-_AT_ONCE = 32  # models; more leave the cache of a core, and calls take no time that they would save
 
 
-def compiled_where_it_pays(
-    population: Population,
-    plan: SubsetPlan,
-    model_ids: Sequence[int],
-    store: OutcomeStore,
-    decision: Decision,
-    *,
-    n_processes: int = 1,
-) -> Decision:
-    """The decision with its step compiled, where that is likely to gain, does gain, and gives the same weights.
+def may_pay(decision: Decision, n_models: int, *, n_workers: int) -> bool:
+    """Whether a compiled step is likely to gain what compiling takes.
 
     Args:
-        population: The prepared recipe, which keeps the decision.
-        plan: The subset plan.
-        model_ids: The models to train.
-        store: Where the choice is kept.
-        decision: How they would be trained; it is returned where the step is not compiled.
-        n_processes: How many processes share the work. What one of them compiles the others find in the cache.
+        decision: How models are trained at once.
+        n_models: Models that remain.
+        n_workers: How many processes share them.
     """
-    choice, known = decision.choice, decision.known
-    if choice.engine != "ensemble" or choice.compiled or known.compiling_was_tried:
-        return decision
-    if known.inspection is None or not known.inspection.steady:
-        return decision
-    gains = (choice.seconds_per_model or 0.0) * len(model_ids) * (1 - 1 / _GAINS) - _COSTS_AGAIN * (n_processes - 1)
-    if gains < _COSTS_AGAIN or (gains < _COSTS and not _compiled_before(decision)):
-        return decision
-    population.decision = _tried(population, plan, model_ids[: choice.chunk_size], decision, better_by=_BETTER_BY)
-    record(population, store, population.decision.choice.to_dict())
-    return population.decision
+    inspection, thresholds = decision.memo.inspection, decision.options.thresholds
+    if inspection is None or not inspection.steady:
+        return False
+    seconds = (decision.choice.seconds_per_model or 0.0) * n_models
+    again = thresholds.compiling_again_seconds
+    gains = seconds * (1 - 1 / thresholds.compiling_gain) - again * (n_workers - 1)
+    return gains >= again and (gains >= thresholds.compiling_seconds or _compiled_before(decision))
 
 
-def compiled_if_asked(
-    population: Population, plan: SubsetPlan, model_ids: Sequence[int], decision: Decision, choice: Choice
-) -> Decision:
-    """The decision as another process made it: compiled, where that can be done in this process too.
+def with_compiled_step(run: Run, model_ids: Sequence[int], decision: Decision, *, better_by: float) -> Decision:
+    """The decision with its step compiled, if that is faster by a factor and gives the same weights.
 
     Args:
-        population: The prepared recipe.
-        plan: The subset plan.
-        model_ids: The models that are trained next.
-        decision: How they would be trained in this process.
-        choice: How they are to be trained.
+        run: Of the models.
+        model_ids: The models of a full chunk.
+        decision: How they are trained at once; its memo says from now on that this was tried.
+        better_by: The factor.
     """
-    asked = choice.compiled and not (decision.choice.compiled or decision.known.compiling_was_tried)
-    if not asked or len(model_ids) < choice.chunk_size:
-        return decision
-    found = _tried(population, plan, model_ids[: choice.chunk_size], decision, better_by=0.0)
-    return replace(found, choice=choice) if found.choice.compiled else found
-
-
-def _tried(
-    population: Population,
-    plan: SubsetPlan,
-    model_ids: Sequence[int],
-    decision: Decision,
-    *,
-    better_by: float,
-) -> Decision:
-    """The decision with its step compiled, if that is faster by ``better_by`` and gives the same weights."""
-    decision.known.compiling_was_tried = True
+    decision.memo.compiling_was_tried = True
+    most = decision.options.thresholds.compiled_models
     try:
         with preserved_randomness(), freed_memory_kept():
-            plain = _trained(population, plan, model_ids, decision.data, decision.known)
-            known = replace(decision.known, traces=Traces(), compiled_size=min(len(model_ids), _AT_ONCE))
-            chunk = _trained(population, plan, model_ids[: known.compiled_size], decision.data, known)
+            plain = _trained(run, model_ids, decision, decision.memo)
+            memo = replace(decision.memo, traces=Traces(), compiled_size=min(len(model_ids), most))
+            chunk = _trained(run, model_ids[: memo.compiled_size], decision, memo)
         same_chunks(plain, chunk)
     except Exception as error:  # no compiler on this machine, an operator that it cannot do, other weights, ...
         _log.info("the training step is not compiled", exc_info=error)
-        return _not(decision, f"not compiled: {error if isinstance(error, NotHonoured) else first_line(error)}")
+        return _not(decision, f"not compiled: {error if isinstance(error, Unsupported) else first_line(error)}")
     choice, size = decision.choice, len(chunk.model_ids)
     after = chunk.seconds_per_step / size * 1e3
     times = choice.milliseconds_per_step | {f"ensemble-{size}-compiled": after}
@@ -129,14 +86,12 @@ def _tried(
         reason=f"{choice.reason}, and compiled {gain:.1f} times as fast again",
         seconds_per_model=(choice.seconds_per_model or 0.0) / gain,
     )
-    return Decision(faster, decision.data, known)
+    return replace(decision, choice=faster, memo=memo)
 
 
-def _trained(
-    population: Population, plan: SubsetPlan, model_ids: Sequence[int], data: InMemoryData | None, known: Known
-) -> TrainedChunk:
-    assert data is not None  # noqa: S101 - an ensemble has them
-    return train_chunk(population, plan, model_ids, data, known, n_steps=_TIMED_STEPS)
+def _trained(run: Run, model_ids: Sequence[int], decision: Decision, memo: ChunkMemo) -> TrainedChunk:
+    assert decision.data is not None  # noqa: S101 - an ensemble has them
+    return train_chunk(run, model_ids, decision.data, memo, n_steps=decision.options.thresholds.compiled_steps)
 
 
 def _compiled_before(decision: Decision) -> bool:
@@ -148,8 +103,8 @@ def _note(decision: Decision) -> Path | None:
     """A file in the compiler's cache that says that this step was compiled."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    size = min(decision.choice.chunk_size, _AT_ONCE)
-    traces = {shapes[0]: step for shapes, step in decision.known.traces.steps.items() if shapes[0][0] == size}
+    size = min(decision.choice.chunk_size, decision.options.thresholds.compiled_models)
+    traces = {shapes[0]: step for shapes, step in decision.memo.traces.steps.items() if shapes[0][0] == size}
     step = traces[max(traces)] if traces else None  # of full batches
     if not isinstance(step, GraphModule):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,10 +17,10 @@ from lightning_memaudit.exceptions import MemauditError
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.training.engines.ensemble.chunk import train_chunk
 from lightning_memaudit.training.engines.ensemble.inspection import without_dropout
-from lightning_memaudit.training.engines.ensemble.loop import Known
+from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo
 from lightning_memaudit.training.engines.ensemble.scoring import asks_only_for_answers, score_in_turn, score_together
 from lightning_memaudit.training.engines.in_memory.loop import InMemoryLoop
-from lightning_memaudit.training.engines.support import NotHonoured, StoppedEarly
+from lightning_memaudit.training.engines.support import StoppedEarly, Unsupported
 from lightning_memaudit.training.task import fit, one_model
 
 if TYPE_CHECKING:
@@ -29,13 +28,12 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import LightningModule, Trainer
 
-    from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.data.rows import InMemoryData
     from lightning_memaudit.training.engines.ensemble.chunk import TrainedChunk
     from lightning_memaudit.training.engines.ensemble.stack import Stack
-    from lightning_memaudit.training.engines.in_memory.data import InMemoryData
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.run import Run
 
-__all__ = ["check_ensemble", "check_in_memory", "first_line", "guard_steps", "same_chunks"]
+__all__ = ["check_ensemble", "check_in_memory", "first_line", "same_chunks", "steps_to_compare"]
 
 _TOLERANCE = 1e-5
 _TIMES_ONE_ULP = 4.0  # what counts as the same on a recipe that itself magnifies rounding
@@ -44,65 +42,80 @@ _FEW_ROWS = 64
 _Weights = dict[str, torch.Tensor]
 
 
-def guard_steps(n_batches: int | None) -> int:
+def steps_to_compare(n_batches: int | None) -> int:
     """Steps that are trained both ways: past the end of an epoch where that is near, so that its turn is seen."""
     return n_batches + 3 if n_batches is not None and n_batches <= 30 else 12
 
 
-def check_in_memory(
-    population: Population, plan: SubsetPlan, model_id: int, data: InMemoryData, *, n_steps: int
-) -> float:
+def check_in_memory(run: Run, model_id: int, data: InMemoryData, *, n_steps: int) -> float:
     """Hold the loop in memory against Lightning's.
+
+    Args:
+        run: Of the model.
+        model_id: The model that is trained both ways.
+        data: The examples in memory.
+        n_steps: Steps that are trained both ways.
 
     Returns:
         Seconds of the fastest step in memory, which was disturbed least.
 
     Raises:
-        NotHonoured: The weights are not the same, or the loop does not do what the recipe needs.
+        Unsupported: The weights are not the same, or the loop does not do what the recipe needs.
         TrainingError: The user's code failed in Lightning's own loop.
     """
     with one_model(model_id):
-        reference = _trained(population, plan, model_id, _StopAfter(n_steps))
+        reference = _trained(run, model_id, _StopAfter(n_steps))
     loop = InMemoryLoop(data.train, n_steps=n_steps)
     try:
-        found = _trained(population, plan, model_id, loop)
-    except (NotHonoured, MemauditError):
+        found = _trained(run, model_id, loop)
+    except (Unsupported, MemauditError):
         raise
     except Exception as error:  # of code that counts on something in Lightning's loop
-        raise NotHonoured(first_line(error)) from error
+        raise Unsupported(first_line(error)) from error
     if (difference := _difference(reference, found)) > _TOLERANCE:
-        raise NotHonoured(f"weights that differ by {difference:.1e} from those of the Trainer after {n_steps} steps")
+        raise Unsupported(f"weights that differ by {difference:.1e} from those of the Trainer after {n_steps} steps")
     return min(loop.step_seconds)
 
 
 def check_ensemble(
-    population: Population, plan: SubsetPlan, model_ids: Sequence[int], data: InMemoryData, *, n_steps: int
+    run: Run,
+    model_ids: Sequence[int],
+    data: InMemoryData,
+    *,
+    n_steps: int,
+    times_one_ulp: float = _TIMES_ONE_ULP,
 ) -> None:
     """Hold models that are trained and scored at once against each of them by itself, dropout switched off.
 
+    Args:
+        run: Of the models.
+        model_ids: The models that are trained both ways.
+        data: The examples in memory.
+        n_steps: Steps that are trained both ways.
+        times_one_ulp: Weights may differ by so many times what one unit in the last place of the initial ones does.
+
     Raises:
-        NotHonoured: The weights or scores are not the same, or stacked models cannot be trained; the message says why.
+        Unsupported: The weights or scores are not the same, or stacked models cannot be trained; the message says why.
     """
-    calm = copy.copy(population)
-    calm.recipe = replace(population.recipe, model=partial(_without_dropout, population.recipe.model))
-    known = Known()
+    calm = run.of_arm(model=partial(_without_dropout, run.population.recipe.model))
+    memo = ChunkMemo()
     try:
-        chunk = train_chunk(calm, plan, model_ids, data, known, n_steps=n_steps)
-    except (NotHonoured, MemauditError):
+        chunk = train_chunk(calm, model_ids, data, memo, n_steps=n_steps)
+    except (Unsupported, MemauditError):
         raise
     except Exception as error:  # vmap refuses in many ways: control flow, .item(), operators without a rule
-        raise NotHonoured(first_line(error)) from error
+        raise Unsupported(first_line(error)) from error
     for k, model_id in enumerate(model_ids):
-        reference = _trained(calm, plan, model_id, InMemoryLoop(data.train, n_steps=n_steps))
+        reference = _trained(calm, model_id, InMemoryLoop(data.train, n_steps=n_steps))
         difference = _difference(reference, chunk.stack.member(k))
         if difference > _TOLERANCE:
-            again = _trained(calm, plan, model_id, InMemoryLoop(data.train, n_steps=n_steps))
+            again = _trained(calm, model_id, InMemoryLoop(data.train, n_steps=n_steps))
             if _difference(reference, again):
-                raise NotHonoured(f"a module that gives other weights when it is trained again ({difference:.1e})")
-            allowed = _TIMES_ONE_ULP * _one_ulp(calm, plan, model_id, data, reference, n_steps)
+                raise Unsupported(f"a module that gives other weights when it is trained again ({difference:.1e})")
+            allowed = times_one_ulp * _one_ulp(calm, model_id, data, reference, n_steps)
             if not difference <= allowed:
-                random = ", since it draws random numbers besides its dropout layers" if _random(known) else ""
-                raise NotHonoured(f"weights that differ by {difference:.1e} after {n_steps} steps{random}")
+                random = ", since it draws random numbers besides its dropout layers" if _random(memo) else ""
+                raise Unsupported(f"weights that differ by {difference:.1e} after {n_steps} steps{random}")
     with preserved_randomness():
         _check_scores(calm, chunk.pl_module, chunk.stack, data)
 
@@ -111,15 +124,15 @@ def same_chunks(first: TrainedChunk, second: TrainedChunk) -> None:
     """Hold models that were trained at once in one way against the first of them, trained in another.
 
     Raises:
-        NotHonoured: Their weights are not the same.
+        Unsupported: Their weights are not the same.
     """
     for k in range(len(second.model_ids)):
         if (difference := _difference(first.stack.member(k), second.stack.member(k))) > _TOLERANCE:
-            raise NotHonoured(f"weights that differ by {difference:.1e}")
+            raise Unsupported(f"weights that differ by {difference:.1e}")
 
 
-def _random(known: Known) -> bool:
-    return known.inspection is not None and known.inspection.draws_random
+def _random(memo: ChunkMemo) -> bool:
+    return memo.inspection is not None and memo.inspection.draws_random
 
 
 def _without_dropout(make: Callable[[], LightningModule]) -> LightningModule:
@@ -135,14 +148,10 @@ def _perturbed(make: Callable[[], LightningModule]) -> LightningModule:
     return pl_module
 
 
-def _one_ulp(
-    population: Population, plan: SubsetPlan, model_id: int, data: InMemoryData, reference: _Weights, n_steps: int
-) -> float:
+def _one_ulp(run: Run, model_id: int, data: InMemoryData, reference: _Weights, n_steps: int) -> float:
     """How far one unit in the last place of the initial weights carries."""
-    nudged = copy.copy(population)
-    nudged.recipe = replace(population.recipe, model=partial(_perturbed, population.recipe.model))
-    weights = _trained(nudged, plan, model_id, InMemoryLoop(data.train, n_steps=n_steps))
-    return _difference(reference, weights)
+    nudged = run.of_arm(model=partial(_perturbed, run.population.recipe.model))
+    return _difference(reference, _trained(nudged, model_id, InMemoryLoop(data.train, n_steps=n_steps)))
 
 
 class _StopAfter(InternalCallback):
@@ -171,11 +180,11 @@ class _Witness(InternalCallback):
         self.weights = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def _trained(population: Population, plan: SubsetPlan, model_id: int, loop: InternalCallback) -> _Weights:
+def _trained(run: Run, model_id: int, loop: InternalCallback) -> _Weights:
     witness = _Witness()
     in_process = isinstance(loop, InMemoryLoop)
     with suppress(StoppedEarly):  # as it was asked to; a shorter training ends by itself
-        fit(population, plan, model_id, [witness, loop], validate=population.validate, in_process=in_process)
+        fit(run, model_id, [witness, loop], validate=run.probe.validate, in_process=in_process)
     return witness.weights
 
 
@@ -191,8 +200,8 @@ def _difference(first: _Weights, second: _Weights) -> float:
     return largest
 
 
-def _check_scores(population: Population, pl_module: LightningModule, stack: Stack, data: InMemoryData) -> None:
-    score_fn = find_score_function(population.recipe.score_fn)
+def _check_scores(run: Run, pl_module: LightningModule, stack: Stack, data: InMemoryData) -> None:
+    score_fn = find_score_function(run.population.recipe.score_fn)
     for split, loader in data.scoring.items():
         if not isinstance(loader, InMemoryLoader) or not isinstance(loader.rows, TensorRows):
             continue
@@ -207,10 +216,10 @@ def _check_scores(population: Population, pl_module: LightningModule, stack: Sta
         except MemauditError:
             raise
         except Exception as error:  # as in training
-            raise NotHonoured(f"scoring: {first_line(error)}") from error
+            raise Unsupported(f"scoring: {first_line(error)}") from error
         for a, b in zip(together, score_in_turn(pl_module, stack, head, score_fn, split), strict=True):
             if not np.allclose(a.margin, b.margin, rtol=1e-3, atol=1e-3, equal_nan=True):
-                raise NotHonoured(f"scores on {split!r} that differ when models are scored at once")
+                raise Unsupported(f"scores on {split!r} that differ when models are scored at once")
 
 
 def first_line(error: Exception) -> str:

@@ -11,11 +11,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS, InternalCallback
 from lightning_memaudit.callbacks.recording import Recorder, StopAfterFirstBatch
+from lightning_memaudit.training.task import Signal
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-__all__ = ["CALLED_HOOKS", "NotHonoured", "StoppedEarly", "not_honoured", "overridden_transfer_hooks"]
+__all__ = ["CALLED_HOOKS", "StoppedEarly", "Unsupported", "overridden_transfer_hooks", "unsupported"]
 
 CALLED_HOOKS = (
     "on_train_epoch_start",
@@ -39,11 +40,11 @@ _HOOKS_NOT_CALLED = (
 )
 
 
-class NotHonoured(Exception):  # noqa: N818 - a signal to take the plain Trainer, not an error
+class Unsupported(Signal):
     """Raised by a loop of ours when the module or the Trainer uses something that it does not do."""
 
 
-class StoppedEarly(Exception):  # noqa: N818 - a signal, not an error
+class StoppedEarly(Signal):
     """Raised out of ``Trainer.fit`` after as many steps as were asked for."""
 
 
@@ -51,7 +52,7 @@ _OURS = (InternalCallback, Recorder, StopAfterFirstBatch)
 _CALLBACK_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
-def not_honoured(trainer: Trainer, pl_module: LightningModule) -> str | None:
+def unsupported(trainer: Trainer, pl_module: LightningModule) -> str | None:
     """What in a Trainer that is set up for a fit, or in its module, a loop of ours does not do; None if nothing.
 
     Args:

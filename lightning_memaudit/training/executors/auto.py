@@ -4,82 +4,83 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from lightning_memaudit.training.engines.choice import decide
-from lightning_memaudit.training.engines.compilation import compiled_where_it_pays
+from lightning_memaudit.training.engines.choice import EngineOptions, engines_to_try
+from lightning_memaudit.training.engines.selection import decide
 from lightning_memaudit.training.engines.train import train_here
-from lightning_memaudit.training.executors.process import allowed_engines, can_share, train_in_processes
-from lightning_memaudit.training.workers.pool import Crew
+from lightning_memaudit.training.engines.tuning import compiled_where_it_pays
+from lightning_memaudit.training.timing import Thresholds
+from lightning_memaudit.training.workers.dispatch import can_share, train_in_processes
+from lightning_memaudit.training.workers.pool import WorkerPool
 from lightning_memaudit.training.workers.resources import default_workers, share_of_threads, using_threads
 from lightning_memaudit.training.workers.serialization import NotSentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lightning_memaudit.data.plan import SubsetPlan
-    from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.engines.choice import ChosenEngine, Tuning
+    from lightning_memaudit.training.run import Run
 
 __all__ = ["Auto"]
 
 _log = logging.getLogger(__name__)
-_WORTH_STARTING = 12.0  # seconds of one model after the other: workers start while faster ways are tried
-_WORTH_STARTED = 2.0  # seconds in one process, set-up and scores not counted, with workers about to be ready
-_WORTH_WORKERS = 6.0  # the same, with workers that have to be started
 
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """Lightning's loop, the loop in memory or many models at once, in one process or one a core."""
+    """Lightning's loop, the loop in memory or many models at once, in one process or one a core.
 
+    Args:
+        tuning: ``"full"``, or ``"off"``: neither compile a training step nor change how the C library keeps memory.
+        thresholds: When faster engines are tried and taken, and when worker processes start.
+
+    Raises:
+        ArgumentError: There is no such tuning.
+    """
+
+    tuning: Tuning = "full"
+    thresholds: Thresholds = field(default_factory=Thresholds)
     name: ClassVar[str] = "auto"
 
-    def __call__(
-        self,
-        population: Population,
-        plan: SubsetPlan,
-        model_ids: Sequence[int],
-        store: OutcomeStore,
-        *,
-        notes: Sequence[str] = (),
-    ) -> Iterator[int]:
-        """Run through ``model_ids``."""
+    def __post_init__(self) -> None:
+        EngineOptions(self.tuning)
+
+    def train(self, run: Run, model_ids: Sequence[int], engine: ChosenEngine) -> Iterator[int]:
+        """Train ``model_ids``."""
         if not model_ids:
             return
-        n_workers = min(default_workers(population), len(model_ids)) if can_share(store) else 1
+        thresholds = self.thresholds
+        n_workers = min(default_workers(run.population), len(model_ids)) if can_share(run.store) else 1
         done: set[int] = set()
-        with using_threads(share_of_threads(n_workers)), Crew.beside_this_process(n_workers) as crew:
+        with (
+            using_threads(share_of_threads(n_workers)),
+            WorkerPool.beside_this_process(n_workers, most_starts=thresholds.worker_starts) as pool,
+        ):
 
             def foresee(seconds: float) -> None:
-                if seconds > _WORTH_STARTING:
-                    crew.start()
+                if seconds > thresholds.start_workers:
+                    pool.start()
 
-            decision = decide(
-                population,
-                plan,
-                model_ids,
-                store,
-                allowed=allowed_engines(None),
-                foresee=foresee,
-            )
+            options = EngineOptions(self.tuning, thresholds)
+            decision = decide(run, model_ids, engine, options, allowed=engines_to_try(None), foresee=foresee)
             seconds = decision.choice.seconds_per_model
             if seconds is None and n_workers > 1:  # Lightning's own loop, which was not timed
                 started = time.perf_counter()
-                yield from train_here(population, plan, model_ids[:1], store, decision, notes=notes)
+                yield from train_here(run, model_ids[:1], decision)
                 done.add(model_ids[0])
                 seconds = time.perf_counter() - started
             todo = [model_id for model_id in model_ids if model_id not in done]
-            worth = _WORTH_STARTED if crew.is_started else _WORTH_WORKERS
+            worth = thresholds.use_started_workers if pool.is_started else thresholds.use_workers
             if n_workers > 1 and (seconds or 0.0) * len(todo) > worth:
                 try:
-                    for model_id in train_in_processes(population, plan, todo, store, decision, crew, notes=notes):
+                    for model_id in train_in_processes(run, todo, decision, engine, pool):
                         done.add(model_id)
                         yield model_id
                 except NotSentError as error:
                     _log.warning("one process instead of %d: %s", n_workers, error)
         todo = [model_id for model_id in model_ids if model_id not in done]
         if todo:
-            decision = compiled_where_it_pays(population, plan, todo, store, decision)
-        yield from train_here(population, plan, todo, store, decision, notes=notes)
+            decision = engine.decision = compiled_where_it_pays(run, todo, decision)
+        yield from train_here(run, todo, decision)

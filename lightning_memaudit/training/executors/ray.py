@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, TrainingError
-from lightning_memaudit.training.engines.choice import decide, record
-from lightning_memaudit.training.engines.compilation import compiled_where_it_pays
-from lightning_memaudit.training.executors.process import (
-    allowed_engines,
-    at_least,
+from lightning_memaudit.functional.checks import as_positive_int
+from lightning_memaudit.training.engines.choice import EngineOptions, engines_to_try, record
+from lightning_memaudit.training.engines.selection import decide
+from lightning_memaudit.training.engines.tuning import compiled_where_it_pays
+from lightning_memaudit.training.timing import Thresholds
+from lightning_memaudit.training.workers.dispatch import (
     check_reachable,
     deal,
-    make_parcel,
-    rows_of,
+    serialized_run,
+    shared_rows,
+    stored_before,
     stored_since,
 )
 from lightning_memaudit.training.workers.remote_errors import describe, rebuild
@@ -34,18 +36,14 @@ from lightning_memaudit.training.workers.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from lightning_memaudit.data.plan import SubsetPlan
-    from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.engines.choice import Choice, Engine
-    from lightning_memaudit.training.task import Population
-    from lightning_memaudit.training.workers.queue import Work
+    from lightning_memaudit.training.engines.choice import ChosenEngine, EngineChoice, EngineName, Tuning
+    from lightning_memaudit.training.run import Run
+    from lightning_memaudit.training.workers.queue import ModelQueue
 
 __all__ = ["Ray"]
 
 _log = logging.getLogger(__name__)
 _QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-_SECONDS_A_CALL = 2.0  # that several models fill, where one takes less
-_STARTS = 3  # in a row that fail
 _PATIENCE = 120.0  # seconds without a word from any actor
 _LONGEST_ROOT = 32  # characters; the sockets in a session's folder take 60 more, of 104 to 107
 _SECONDS_TO_END = 10.0  # of the processes of a cluster
@@ -59,44 +57,41 @@ class Ray:
         address: Of the cluster. None takes the one this process is connected to, else the one that ``RAY_ADDRESS``
             names or that ``ray start`` has started on this machine, else starts one on this machine, which ends with
             the audit and keeps its files in a folder that goes with it. ``"local"`` always starts one.
-        n_actors: Actors, which start as the cluster finds room for them; None takes as many as the nodes that are up
+        n_workers: Actors, which start as the cluster finds room for them; None takes as many as the nodes that are up
             have room for.
         num_cpus: Cores of an actor, which are its threads.
         num_gpus: GPUs of an actor; a fraction shares one (Ray does not divide its memory).
         engine: How each actor trains: ``"trainer"``, ``"in-memory"`` or ``"ensemble"``; None takes the fastest that is
             right for the model.
         init: More arguments for ``ray.init``; by default it keeps its messages and its dashboard to itself.
+        tuning: ``"full"``, or ``"off"``: neither compile a training step nor change how the C library keeps memory.
+        thresholds: When faster engines are tried and taken.
 
     Raises:
-        ArgumentError: A number is out of range, or there is no such engine.
+        ArgumentError: A number is out of range, or there is no such engine or tuning.
     """
 
     address: str | None = None
-    n_actors: int | None = None
+    n_workers: int | None = None
     num_cpus: int = 1
     num_gpus: float = 0.0
-    engine: Engine | None = None
+    engine: EngineName | None = None
     init: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Tuning = "full"
+    thresholds: Thresholds = field(default_factory=Thresholds)
     name: ClassVar[str] = "ray"
 
     def __post_init__(self) -> None:
-        at_least(1, num_cpus=self.num_cpus)
-        if self.n_actors is not None:
-            at_least(1, n_actors=self.n_actors)
+        as_positive_int(self.num_cpus, name="num_cpus")
+        if self.n_workers is not None:
+            as_positive_int(self.n_workers, name="n_workers")
         if isinstance(self.num_gpus, bool) or not isinstance(self.num_gpus, int | float) or not self.num_gpus >= 0:
             raise ArgumentError(f"num_gpus={self.num_gpus!r}: a number of at least 0 is needed")
-        allowed_engines(self.engine)
+        engines_to_try(self.engine)
+        EngineOptions(self.tuning)
 
-    def __call__(
-        self,
-        population: Population,
-        plan: SubsetPlan,
-        model_ids: Sequence[int],
-        store: OutcomeStore,
-        *,
-        notes: Sequence[str] = (),
-    ) -> Iterator[int]:
-        """Run through ``model_ids``.
+    def train(self, run: Run, model_ids: Sequence[int], engine: ChosenEngine) -> Iterator[int]:
+        """Train ``model_ids``.
 
         Raises:
             ConfigurationError: Ray is not installed or cannot be reached, no node has room for an actor, or other
@@ -105,24 +100,24 @@ class Ray:
         """
         if not model_ids:
             return
-        check_reachable(store)
+        check_reachable(run.store)
         ray = _import_ray()
+        options = EngineOptions(self.tuning, self.thresholds)
         with ExitStack() as own:
             if not ray.is_initialized():
                 folder = {} if "_temp_dir" in self.init or not _starts_one(self.address) else _own_folder(own)
                 own.callback(ray.shutdown)
                 self._connect(ray, **folder)
-            n_actors = min(self.n_actors or self._places(ray), len(model_ids))
+            n_workers = min(self.n_workers or self._places(ray), len(model_ids))
             with using_threads(self.num_cpus):
-                decision = decide(population, plan, model_ids, store, allowed=allowed_engines(self.engine))
-                decision = compiled_where_it_pays(population, plan, model_ids, store, decision, n_processes=n_actors)
-            record(population, store, {**decision.choice.to_dict(), "processes": n_actors})
-            damaged = {model_id for model_id in model_ids if store.has(model_id, population.recipe.arm)}
-            work = deal(model_ids, decision.choice, n_actors, multiple=_leases_a_call(decision.choice))
+                decision = decide(run, model_ids, engine, options, allowed=engines_to_try(self.engine))
+                decision = engine.decision = compiled_where_it_pays(run, model_ids, decision, n_workers=n_workers)
+            record(run, {**decision.choice.to_dict(), "processes": n_workers})
+            damaged = stored_before(run, model_ids)
+            queue = deal(model_ids, decision.choice, n_workers, multiple=self._leases_a_call(decision.choice))
             with tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True) as name:
-                parcel = make_parcel(population, plan, store, decision, damaged=damaged, notes=notes)
-                pack(parcel, Path(name), rows=rows_of(decision))
-                yield from _Cast(ray, self, Path(name), work, stored_since(population, store, damaged)).play(n_actors)
+                pack(serialized_run(run, decision, damaged=damaged), Path(name), rows=shared_rows(decision))
+                yield from _Cast(ray, self, Path(name), queue, stored_since(run, damaged)).play(n_workers)
 
     def _connect(self, ray: Any, **options: str) -> None:
         try:
@@ -143,10 +138,15 @@ class Ray:
             offers = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
             raise ConfigurationError(
                 f"executor='ray': no node that is up has room for an actor of num_cpus={self.num_cpus}, "
-                f"num_gpus={self.num_gpus:g} (they have {offers or 'nothing'}); ask for less, or say n_actors= to wait "
-                "for a node that has"
+                f"num_gpus={self.num_gpus:g} (they have {offers or 'nothing'}); ask for less, or say n_workers= to "
+                "wait for a node that has"
             )
         return places
+
+    def _leases_a_call(self, choice: EngineChoice) -> int:
+        if choice.chunk_size > 1 or not choice.seconds_per_model:
+            return 1
+        return max(1, round(self.thresholds.call_seconds / choice.seconds_per_model))
 
 
 def _starts_one(address: str | None) -> bool:
@@ -189,12 +189,6 @@ def _fitting(cpus: float, gpus: float, num_cpus: int, num_gpus: float) -> int:
     return min(places, int(gpus / num_gpus + 1e-9)) if num_gpus else places
 
 
-def _leases_a_call(choice: Choice) -> int:
-    if choice.chunk_size > 1 or not choice.seconds_per_model:
-        return 1
-    return max(1, round(_SECONDS_A_CALL / choice.seconds_per_model))
-
-
 class _Trainer:
     """What runs in an actor; its methods answer in messages, as worker processes do."""
 
@@ -232,11 +226,13 @@ class _Trainer:
 class _Cast:
     """The actors of one run, and what each of them has in hand."""
 
-    def __init__(self, ray: Any, options: Ray, folder: Path, work: Work, is_stored: Callable[[int], bool]) -> None:
+    def __init__(
+        self, ray: Any, options: Ray, folder: Path, queue: ModelQueue, is_stored: Callable[[int], bool]
+    ) -> None:
         self._ray = ray
         self._options = options
         self._folder = folder
-        self._work = work
+        self._queue = queue
         self._is_stored = is_stored
         self._kind = ray.remote(num_cpus=options.num_cpus, num_gpus=options.num_gpus)(_Trainer)
         self._actors: list[Any] = []
@@ -246,13 +242,13 @@ class _Cast:
         self._failed_starts, self._has_started = 0, False
 
     def play(self, size: int) -> Iterator[int]:
-        """Run through the work with so many actors; yields the models that they stored."""
+        """Run through the queue with so many actors; yields the models that they stored."""
         try:
             for _ in range(size):
                 self._hire()
-            while self._work.remains or self._is_busy:
-                while self._idle and self._work.remains:
-                    self._ask(self._idle.pop(), self._work.take_as_worker())
+            while self._queue.remains or self._is_busy:
+                while self._idle and self._queue.remains:
+                    self._ask(self._idle.pop(), self._queue.take_as_worker())
                 done, _ = self._ray.wait(list(self._calls), timeout=_PATIENCE)
                 if not done and not self._has_started:
                     _log.warning("executor='ray': no actor has started for %.0f s; is the cluster full?", _PATIENCE)
@@ -307,13 +303,13 @@ class _Cast:
         if lease:
             stored = [k for k in lease if self._is_stored(k)]
             yield from stored
-            self._work.give_back([model_id for model_id in lease if model_id not in stored], why=why)
+            self._queue.give_back([model_id for model_id in lease if model_id not in stored], why=why)
         else:
             self._failed_starts += 1
-            if self._failed_starts >= _STARTS:
+            if self._failed_starts >= self._options.thresholds.actor_starts:
                 raise TrainingError(
-                    f"executor='ray': {_STARTS} actors in a row ended before they began ({why}). What is stored is "
-                    "kept. Is lightning_memaudit installed on all nodes, and is there memory for an actor?"
+                    f"executor='ray': {self._failed_starts} actors in a row ended before they began ({why}). What is "
+                    "stored is kept. Is lightning_memaudit installed on all nodes, and is there memory for an actor?"
                 )
         self._hire()
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from lightning_memaudit.training.engines.choice import decide
-from lightning_memaudit.training.engines.compilation import compiled_where_it_pays
+from lightning_memaudit.training.engines.choice import EngineOptions
+from lightning_memaudit.training.engines.selection import decide
 from lightning_memaudit.training.engines.train import train_here
+from lightning_memaudit.training.engines.tuning import compiled_where_it_pays
+from lightning_memaudit.training.timing import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lightning_memaudit.data.plan import SubsetPlan
-    from lightning_memaudit.outcomes.store import OutcomeStore
-    from lightning_memaudit.training.engines.choice import Engine
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.engines.choice import ChosenEngine, EngineName, Tuning
+    from lightning_memaudit.training.run import Run
 
 __all__ = ["Ensemble", "PlainTrainer", "Sequential"]
 
@@ -26,17 +26,9 @@ class PlainTrainer:
 
     name: ClassVar[str] = "trainer"
 
-    def __call__(
-        self,
-        population: Population,
-        plan: SubsetPlan,
-        model_ids: Sequence[int],
-        store: OutcomeStore,
-        *,
-        notes: Sequence[str] = (),
-    ) -> Iterator[int]:
-        """Run through ``model_ids``."""
-        return _run(population, plan, model_ids, store, notes, allowed=())
+    def train(self, run: Run, model_ids: Sequence[int], engine: ChosenEngine) -> Iterator[int]:
+        """Train ``model_ids``."""
+        return _train(run, model_ids, engine, EngineOptions(), allowed=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,48 +37,39 @@ class Sequential:
 
     name: ClassVar[str] = "sequential"
 
-    def __call__(
-        self,
-        population: Population,
-        plan: SubsetPlan,
-        model_ids: Sequence[int],
-        store: OutcomeStore,
-        *,
-        notes: Sequence[str] = (),
-    ) -> Iterator[int]:
-        """Run through ``model_ids``."""
-        return _run(population, plan, model_ids, store, notes, allowed=("in-memory",))
+    def train(self, run: Run, model_ids: Sequence[int], engine: ChosenEngine) -> Iterator[int]:
+        """Train ``model_ids``."""
+        return _train(run, model_ids, engine, EngineOptions(), allowed=("in-memory",))
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Many models at once where the module allows it, else one after the other."""
+    """Many models at once where the module allows it, else one after the other.
 
+    Args:
+        tuning: ``"full"``, or ``"off"``: neither compile the training step nor change how the C library keeps memory.
+        thresholds: When larger chunks are tried, and when the step is compiled.
+
+    Raises:
+        ArgumentError: There is no such tuning.
+    """
+
+    tuning: Tuning = "full"
+    thresholds: Thresholds = field(default_factory=Thresholds)
     name: ClassVar[str] = "ensemble"
 
-    def __call__(
-        self,
-        population: Population,
-        plan: SubsetPlan,
-        model_ids: Sequence[int],
-        store: OutcomeStore,
-        *,
-        notes: Sequence[str] = (),
-    ) -> Iterator[int]:
-        """Run through ``model_ids``."""
-        return _run(population, plan, model_ids, store, notes, allowed=("ensemble",))
+    def __post_init__(self) -> None:
+        EngineOptions(self.tuning)
+
+    def train(self, run: Run, model_ids: Sequence[int], engine: ChosenEngine) -> Iterator[int]:
+        """Train ``model_ids``."""
+        return _train(run, model_ids, engine, EngineOptions(self.tuning, self.thresholds), allowed=("ensemble",))
 
 
-def _run(
-    population: Population,
-    plan: SubsetPlan,
-    model_ids: Sequence[int],
-    store: OutcomeStore,
-    notes: Sequence[str],
-    *,
-    allowed: Sequence[Engine],
+def _train(
+    run: Run, model_ids: Sequence[int], engine: ChosenEngine, options: EngineOptions, *, allowed: Sequence[EngineName]
 ) -> Iterator[int]:
     if model_ids:
-        decision = decide(population, plan, model_ids, store, allowed=allowed)
-        decision = compiled_where_it_pays(population, plan, model_ids, store, decision)
-        yield from train_here(population, plan, model_ids, store, decision, notes=notes)
+        decision = decide(run, model_ids, engine, options, allowed=allowed)
+        decision = engine.decision = compiled_where_it_pays(run, model_ids, decision)
+        yield from train_here(run, model_ids, decision)

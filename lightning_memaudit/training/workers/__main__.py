@@ -1,7 +1,7 @@
 """A worker process: ``python -m lightning_memaudit.training.workers FOLDER N_THREADS``.
 
-It does what standard input asks for, one JSON message a line: ``{"open": true}``, to unpack the parcel in FOLDER, which
-may be made after the process was started, then ``{"train": [3, 4]}``; ``{"use": {...}}`` says how, from then on.
+It does what standard input asks for, one JSON message a line: ``{"open": true}``, to unpack the serialized run in
+FOLDER, which may be made after the process was started, then ``{"train": [3, 4]}``; ``{"use": {...}}`` says how.
 It answers on standard output: ``{"event": "ready"}``, ``{"event": "stored", "model_id": 3}``, ``{"event": "idle"}``,
 ``{"event": "failed", ...}``. What the user's code prints goes to standard error, of which no more is kept than that of
 the model in hand. A parent that has no more work kills its workers; when standard input ends, the parent was killed
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     gc.disable()  # a start makes no garbage, and to look for it takes a seventh of the time
     import torch
 
-    from lightning_memaudit.training.engines.choice import Choice
+    from lightning_memaudit.training.engines.choice import EngineChoice
     from lightning_memaudit.training.workers.remote_errors import describe
     from lightning_memaudit.training.workers.session import Session
 
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         while True:
             match requests.get():
                 case {"use": choice}:
-                    session.choice = Choice.from_dict(choice)
+                    session.choice = EngineChoice.from_dict(choice)
                 case {"train": model_ids}:
                     for model_id in session.train(model_ids):
                         _say(answers, event="stored", model_id=model_id)

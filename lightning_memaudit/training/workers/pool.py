@@ -21,43 +21,48 @@ import torch
 
 import lightning_memaudit
 from lightning_memaudit.exceptions import TrainingError
-from lightning_memaudit.training.workers.queue import Work
+from lightning_memaudit.training.workers.queue import ModelQueue
 from lightning_memaudit.training.workers.remote_errors import rebuild
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from lightning_memaudit.training.engines.choice import Choice
+    from lightning_memaudit.training.engines.choice import EngineChoice
 
-__all__ = ["Crew"]
+__all__ = ["WorkerPool"]
 
 _log = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-P", "-m", "lightning_memaudit.training.workers")  # -P: not from the working directory
-_STARTS = 5  # in a row that fail
 _SECONDS_TO_END = 5.0  # of a worker that has closed its pipe
 
 
-class Crew:
-    """The worker processes of one run: a context in which they and the folder of their parcel live.
+class WorkerPool:
+    """The worker processes of one run: a context in which they and the folder of the serialized run live.
 
-    They may be started before the parcel is made, so that they import while a way of training is chosen. A thread of
+    They may be started before the run is serialized, so that they import while a way of training is chosen. A thread of
     this process attends to them, so that none waits while this process trains.
 
     Args:
-        size: Workers.
+        n_beside: Workers beside this process.
         n_threads: Threads of each.
+        most_starts: Workers in a row that may end before they begin.
+        command: Starts a worker; the folder and the number of threads follow.
 
     Attributes:
         is_started: Whether the workers were started.
     """
 
-    def __init__(self, *, size: int, n_threads: int) -> None:
-        self.size = size
+    def __init__(
+        self, *, n_beside: int, n_threads: int, most_starts: int = 5, command: Sequence[str] = _COMMAND
+    ) -> None:
+        self.n_beside = n_beside
+        self._most_starts = most_starts
+        self._command = command
         self.is_started = False
         self._n_threads = n_threads
         self._failed_starts = 0
-        self._opening: list[dict[str, Any]] = []  # what every worker is told first, once there is a parcel
-        self._work: Work = Work((), size=1, n_workers=1)
+        self._opening: list[dict[str, Any]] = []  # what every worker is told first, once the run is serialized
+        self._queue = ModelQueue((), size=1, n_workers=1)
         self._is_stored: Callable[[int], bool] = bool
         self._stored: list[int] = []
         self._failure: BaseException | None = None
@@ -70,11 +75,16 @@ class Crew:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
-    def beside_this_process(cls, n_workers: int) -> Crew:
-        """Those that make ``n_workers`` processes together with this one, each with as many threads as this one."""
-        return cls(size=n_workers - 1, n_threads=torch.get_num_threads())
+    def beside_this_process(cls, n_workers: int, *, most_starts: int) -> WorkerPool:
+        """Those that make ``n_workers`` processes together with this one, each with as many threads as this one.
 
-    def __enter__(self) -> Crew:
+        Args:
+            n_workers: Processes in all.
+            most_starts: Workers in a row that may end before they begin.
+        """
+        return cls(n_beside=n_workers - 1, n_threads=torch.get_num_threads(), most_starts=most_starts)
+
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +103,7 @@ class Crew:
 
     @property
     def folder(self) -> Path:
-        """Of the parcel; it is made when it is first asked for."""
+        """Of the serialized run; it is made when it is first asked for."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True)
         return Path(self._folder.name)
@@ -103,26 +113,26 @@ class Crew:
         with self._change:
             if not self.is_started:
                 self.is_started = True
-                for index in range(self.size):
+                for index in range(self.n_beside):
                     self._hire(index + 1)  # this process is the first
 
-    def open(self, work: Work, is_stored: Callable[[int], bool]) -> None:
-        """Let the workers unpack the parcel, which is in ``folder`` by now, and train.
+    def open(self, queue: ModelQueue, is_stored: Callable[[int], bool]) -> None:
+        """Let the workers unpack the serialized run, which is in ``folder`` by now, and train.
 
         Args:
-            work: What is to be trained; ``take`` gives this process its share.
+            queue: What is to be trained; ``take`` gives this process its share.
             is_stored: Whether a model is recorded by now.
         """
         with self._change:
-            self._work, self._is_stored = work, is_stored
+            self._queue, self._is_stored = queue, is_stored
             self._tell({"open": True})
         self.start()
         self._attendant.start()
 
-    def use(self, choice: Choice) -> None:
+    def use(self, choice: EngineChoice) -> None:
         """Let the workers train otherwise, from their next models on."""
         with self._change:
-            self._work.use(choice.chunk_size)
+            self._queue.use(choice.chunk_size)
             self._tell({"use": choice.to_dict()})
 
     def _tell(self, request: dict[str, Any]) -> None:
@@ -134,7 +144,7 @@ class Crew:
     def take(self) -> list[int]:
         """Models for this process to train; none when it has to wait for what the workers do, or all is done."""
         with self._change:
-            return self._work.take() if self._work.is_fresh and self._failure is None else []
+            return self._queue.take() if self._queue.is_fresh and self._failure is None else []
 
     def stored(self) -> list[int]:
         """The models that workers have stored since this was last asked.
@@ -152,19 +162,19 @@ class Crew:
         """Wait until there is news of the workers, or models to take; whether anything remains to be waited for."""
         with self._change:
             while True:
-                if self._stored or self._failure is not None or self._work.is_fresh:
+                if self._stored or self._failure is not None or self._queue.is_fresh:
                     return True
-                if not self._work.remains and not any(worker.lease for worker in self._workers):
+                if not self._queue.remains and not any(worker.lease for worker in self._workers):
                     return False
                 if not self._workers:
                     raise TrainingError(
-                        f"models remain on which worker processes ended, and {_STARTS} new ones ended before they "
-                        "began; executor='sequential' trains in this process. What is stored is kept"
+                        f"models remain on which worker processes ended, and {self._most_starts} new ones ended before "
+                        "they began; executor='sequential' trains in this process. What is stored is kept"
                     )
                 self._change.wait()
 
     def _attend(self) -> None:
-        """Take what the workers report, and give them more to do, until the crew ends."""
+        """Take what the workers report, and give them more to do, until the pool ends."""
         self._selector.register(self._wakened, selectors.EVENT_READ)
         try:
             while True:
@@ -183,8 +193,8 @@ class Crew:
 
     def _hand_out(self) -> None:
         for worker in self._workers:
-            if worker.is_ready and not worker.lease and self._work.remains:
-                worker.train(self._work.take_as_worker(), at_once=self._work.size)
+            if worker.is_ready and not worker.lease and self._queue.remains:
+                worker.train(self._queue.take_as_worker(), at_once=self._queue.size)
 
     def _hear(self, worker: _Worker) -> None:
         messages, ended = worker.read()
@@ -209,17 +219,17 @@ class Crew:
             stored = [k for k in worker.lease if self._is_stored(k)]
             self._stored += stored
             rest = [model_id for model_id in worker.lease if model_id not in stored]
-            self._work.give_back(rest, why=why, at_once=worker.at_once)
+            self._queue.give_back(rest, why=why, at_once=worker.at_once)
         else:
             self._failed_starts += 1
-        if self._failed_starts < _STARTS:
+        if self._failed_starts < self._most_starts:
             self._hire(worker.index)
         else:
-            _log.warning("one worker process less: %d in a row ended before they began (%s)", _STARTS, why)
+            _log.warning("one worker process less: %d in a row ended before they began (%s)", self._most_starts, why)
 
     def _hire(self, index: int) -> None:
         try:
-            worker = _Worker.start(self.folder, index, self._n_threads)
+            worker = _Worker.start(self._command, self.folder, index, self._n_threads)
         except OSError as error:  # too many processes, no memory for another, a full disk
             _log.warning("one worker process less: it cannot be started (%s)", error)
             return
@@ -242,11 +252,11 @@ class _Worker:
     unread: bytes = b""
 
     @classmethod
-    def start(cls, folder: Path, index: int, n_threads: int) -> _Worker:
+    def start(cls, command: Sequence[str], folder: Path, index: int, n_threads: int) -> _Worker:
         errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the worker lives
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [*_COMMAND, str(folder), str(n_threads)],
+                [*command, str(folder), str(n_threads)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -11,7 +11,7 @@ from lightning_memaudit.exceptions import TrainingError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Work", "even_size", "last_size"]
+__all__ = ["ModelQueue", "even_size", "last_size"]
 
 _SMALL = 8  # models at once; fewer gain little over one after the other
 _TRIES = 3  # of a model whose worker was killed
@@ -23,7 +23,7 @@ def even_size(n_models: int, largest: int, n_workers: int) -> int:
     Args:
         n_models: In all.
         largest: Size that a lease may have.
-        n_workers: How many share the work.
+        n_workers: How many processes share them.
 
     Example:
         >>> even_size(100, 32, 2), even_size(33, 32, 2), even_size(5, 1, 2)
@@ -42,7 +42,7 @@ def last_size(n_models: int, size: int, n_workers: int) -> int:
     Args:
         n_models: In all.
         size: Of the leases before.
-        n_workers: How many share the work.
+        n_workers: How many processes share them.
 
     Example:
         >>> last_size(128, 32, 2), last_size(33, 32, 2)
@@ -54,7 +54,7 @@ def last_size(n_models: int, size: int, n_workers: int) -> int:
     return even_size(n_models - n_full * size, max(min(size, _SMALL), math.ceil(size / 2)), n_workers)
 
 
-class Work:
+class ModelQueue:
     """The models that remain, dealt out in leases.
 
     Models whose worker was killed wait until all others are begun, and are left to workers: a model that kills
@@ -63,7 +63,7 @@ class Work:
     Args:
         model_ids: Which models.
         size: Models that are trained at once; a lease has so many, or a multiple that gets smaller at the end.
-        n_workers: How many share the work.
+        n_workers: How many processes share them.
         multiple: The largest multiple.
         last: Models that are trained at once in the last leases; None for no fewer.
 

@@ -25,12 +25,12 @@ def describe(error: BaseException) -> dict[str, str]:
     }
 
 
-def rebuild(failure: Mapping[str, str]) -> MemauditError:
+def rebuild(described: Mapping[str, str]) -> MemauditError:
     """The error that was described: of its kind, or a ``TrainingError`` for what the package does not raise itself."""
     kinds = {name: getattr(exceptions, name) for name in exceptions.__all__} | {"NotSentError": NotSentError}
-    message = failure["message"]
-    if failure["kind"] not in kinds:
-        message = f"a worker process failed: {message}. What is stored is kept; mend it and run again"
-    error: MemauditError = kinds.get(failure["kind"], TrainingError)(message)
-    error.add_note(f"In a worker process:\n{failure['where']}")
+    said = described["message"]
+    if described["kind"] not in kinds:
+        said = f"a worker process failed: {said}. What is stored is kept; fix it and run again"
+    error: MemauditError = kinds.get(described["kind"], TrainingError)(said)
+    error.add_note(f"In a worker process:\n{described['where']}")
     return error

@@ -15,9 +15,14 @@ from lightning_memaudit.data.rows import available_memory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.population import Population
 
-__all__ = ["default_workers", "share_of_threads", "using_threads"]
+__all__ = ["default_workers", "processes_can_start", "share_of_threads", "using_threads"]
+
+
+def processes_can_start() -> bool:
+    """Whether the system is one (POSIX) on which worker processes are started and ended."""
+    return os.name == "posix"
 
 
 def default_workers(population: Population) -> int:

@@ -1,4 +1,4 @@
-"""A population packed for other processes: the user's factories by value, large arrays in a file that is mapped."""
+"""A run packed for other processes: the user's factories by value, large arrays in a file that is mapped."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from lightning_memaudit.training.task import Recipe
+    from lightning_memaudit.training.engines.choice import EngineOptions
+    from lightning_memaudit.training.population import Recipe
 
-__all__ = ["NotSentError", "Parcel", "import_path", "pack", "unpack"]
+__all__ = ["NotSentError", "SerializedRun", "import_path", "pack", "unpack"]
 
 _LARGE, _ALIGNMENT = 2**16, 64
 _NUMPY_HAS = {
@@ -50,17 +51,18 @@ class NotSentError(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
-    """What a worker needs to train models of a population.
+class SerializedRun:
+    """What a worker needs to train models of a run.
 
     Attributes:
         recipe: The recipe, with the user's factories.
         plan: ``SubsetPlan.to_dict()``.
         store: URL of the store.
-        choice: ``Choice.to_dict()``.
+        choice: ``EngineChoice.to_dict()``.
         damaged: Models whose shard cannot be read, to be trained anew.
         notes: For the manifest.
         path: Where modules are imported from.
+        options: What the executor asks of engines.
     """
 
     recipe: Recipe
@@ -70,16 +72,17 @@ class Parcel:
     damaged: Sequence[int]
     notes: Sequence[str]
     path: tuple[str, ...]
+    options: EngineOptions
 
 
-def pack(parcel: Parcel, folder: Path, *, rows: TensorRows | None) -> None:
-    """Write a parcel into a folder.
+def pack(serialized: SerializedRun, folder: Path, *, rows: TensorRows | None) -> None:
+    """Write a run into a folder.
 
     Functions and classes of a script, a notebook or standard input travel by value, as do lambdas. Tensors and arrays
     of more than 64 kB go to a file of their own, which all workers map, so that they are in memory once.
 
     Args:
-        parcel: What to pack.
+        serialized: What to pack.
         folder: Where to.
         rows: Training examples in memory, for all workers.
 
@@ -88,16 +91,16 @@ def pack(parcel: Parcel, folder: Path, *, rows: TensorRows | None) -> None:
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        content = _pickled(parcel, buffers)
+        content = _pickled(serialized, buffers)
     except Exception as error:  # whatever the user's objects raise when they are pickled
         raise NotSentError(
-            f"executor: {_culprit(parcel.recipe)} cannot be sent to other processes ({type(error).__name__}: {error}); "
-            f"build what cannot be pickled inside the callable, or take {_IN_THIS_PROCESS}"
+            f"executor: {_culprit(serialized.recipe)} cannot be sent to other processes ({type(error).__name__}: "
+            f"{error}); build what cannot be pickled inside the callable, or take {_IN_THIS_PROCESS}"
         ) from error
     try:
         sizes = _write_buffers(buffers, folder / _BUFFERS)
         (folder / _OBJECT).write_bytes(content)
-        (folder / _INDEX).write_text(json.dumps({"sizes": sizes, "path": list(parcel.path)}))
+        (folder / _INDEX).write_text(json.dumps({"sizes": sizes, "path": list(serialized.path)}))
         if rows is not None:
             rows.save(folder / _ROWS)
     except (OSError, RuntimeError) as error:  # torch.save has its own error for a full disk
@@ -107,8 +110,8 @@ def pack(parcel: Parcel, folder: Path, *, rows: TensorRows | None) -> None:
         ) from error
 
 
-def unpack(folder: Path) -> tuple[Parcel, TensorRows | None]:
-    """Read a parcel; large arrays are mapped, and written to only in this process.
+def unpack(folder: Path) -> tuple[SerializedRun, TensorRows | None]:
+    """Read a run; large arrays are mapped, and written to only in this process.
 
     Raises:
         NotSentError: The user's objects cannot be rebuilt here.
@@ -117,14 +120,15 @@ def unpack(folder: Path) -> tuple[Parcel, TensorRows | None]:
     sys.path[:] = list(dict.fromkeys([*index["path"], *sys.path]))
     buffers = _map_buffers(index["sizes"], folder / _BUFFERS)
     try:
-        parcel: Parcel = pickle.loads((folder / _OBJECT).read_bytes(), buffers=buffers)  # noqa: S301 - from our parent
+        content = (folder / _OBJECT).read_bytes()
+        serialized: SerializedRun = pickle.loads(content, buffers=buffers)  # noqa: S301 - from our parent
     except Exception as error:  # a module that only the parent could import, or whatever the user's classes raise
         raise NotSentError(
             f"executor: model, data, trainer or score_fn cannot be rebuilt in another process ({type(error).__name__}: "
             f"{error}); define them in a module that can be imported there, or take {_IN_THIS_PROCESS}"
         ) from error
     rows = folder / _ROWS
-    return parcel, TensorRows.load(rows) if rows.exists() else None
+    return serialized, TensorRows.load(rows) if rows.exists() else None
 
 
 def import_path() -> tuple[str, ...]:

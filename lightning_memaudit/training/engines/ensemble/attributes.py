@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from torchmetrics import Metric, MetricCollection
 
 from lightning_memaudit.data.equality import equal
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ def attributes_of(root: nn.Module) -> dict[str, Any]:
         root: A module; its parameters, buffers and submodules are left out, and its Trainer and metrics.
 
     Raises:
-        NotHonoured: It holds too many to be looked at.
+        Unsupported: It holds too many to be looked at.
     """
     seen = {id(module) for module in root.modules()}
     todo = deque(_held_by_modules(root))
@@ -62,7 +62,7 @@ def attributes_of(root: nn.Module) -> dict[str, Any]:
             seen.add(id(value))
             todo.extend((name + rest, part) for rest, part in _parts(value))
         if len(found) + len(todo) > _MOST:
-            raise NotHonoured(f"a module that holds more than {_MOST:,} values besides its tensors")
+            raise Unsupported(f"a module that holds more than {_MOST:,} values besides its tensors")
     return found
 
 

@@ -13,20 +13,20 @@ from lightning_memaudit.data.epoch_order import EpochOrder
 from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.shard import Shard
-from lightning_memaudit.training.engines.ensemble.loop import EnsembleLoop, Known, Member
+from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo, EnsembleLoop, Member
 from lightning_memaudit.training.engines.ensemble.scoring import score_stack
 from lightning_memaudit.training.engines.support import StoppedEarly
-from lightning_memaudit.training.task import fit, silenced
+from lightning_memaudit.training.population import silenced
+from lightning_memaudit.training.task import fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lightning.pytorch import LightningModule
 
-    from lightning_memaudit.data.plan import SubsetPlan
+    from lightning_memaudit.data.rows import InMemoryData
     from lightning_memaudit.training.engines.ensemble.stack import Stack
-    from lightning_memaudit.training.engines.in_memory.data import InMemoryData
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.run import Run
 
 __all__ = ["TrainedChunk", "score_chunk", "train_chunk"]
 
@@ -51,36 +51,29 @@ class TrainedChunk:
 
 
 def train_chunk(
-    population: Population,
-    plan: SubsetPlan,
-    model_ids: Sequence[int],
-    data: InMemoryData,
-    known: Known,
-    *,
-    n_steps: int | None = None,
+    run: Run, model_ids: Sequence[int], data: InMemoryData, memo: ChunkMemo, *, n_steps: int | None = None
 ) -> TrainedChunk:
     """Train several models at once.
 
     Args:
-        population: Shared by all models in this process.
-        plan: The subset plan.
+        run: Of the models.
         model_ids: Which models.
         data: The examples in memory.
-        known: What earlier chunks found out.
+        memo: What earlier chunks found out.
         n_steps: Stop after so many steps; None trains to the end.
 
     Raises:
-        NotHonoured: These models cannot be trained so; the message says why.
+        Unsupported: These models cannot be trained so; the message says why.
     """
     started = time.perf_counter()
     with silenced():
-        members = [_member(population, plan, model_id) for model_id in model_ids]
-        with seeded(plan.model_seed(model_ids[0])):
-            spare = population.recipe.model()
-    loop = EnsembleLoop(data.train, members, spare=spare, known=known, n_steps=n_steps)
+        members = [_member(run, model_id) for model_id in model_ids]
+        with seeded(run.plan.model_seed(model_ids[0])):
+            spare = run.population.recipe.model()
+    loop = EnsembleLoop(data.train, members, spare=spare, memo=memo, n_steps=n_steps)
     template: list[LightningModule] = []
     try:
-        trainer = fit(population, plan, model_ids[0], [loop], validate=False, in_process=True)
+        trainer = fit(run, model_ids[0], [loop], validate=False, in_process=True)
         template.append(trainer.lightning_module)
     except StoppedEarly:
         template.append(spare)
@@ -88,29 +81,28 @@ def train_chunk(
     return TrainedChunk(tuple(model_ids), loop.stack, template[0], seconds, min(loop.step_seconds or [0.0]))
 
 
-def score_chunk(population: Population, plan: SubsetPlan, chunk: TrainedChunk, data: InMemoryData) -> list[Shard]:
+def score_chunk(run: Run, chunk: TrainedChunk, data: InMemoryData) -> list[Shard]:
     """Score the models of a chunk on every example: one shard each.
 
     Args:
-        population: Shared by all models in this process.
-        plan: The subset plan.
+        run: Of the models.
         chunk: The trained models.
         data: The examples in memory.
     """
     started = time.perf_counter()
-    score_fn = find_score_function(population.recipe.score_fn)
-    with silenced(), seeded(plan.seed):
+    score_fn = find_score_function(run.population.recipe.score_fn)
+    with silenced(), seeded(run.plan.seed):
         scores = score_stack(chunk.pl_module, chunk.stack, data.scoring, score_fn)
     seconds = (chunk.seconds + time.perf_counter() - started) / len(chunk.model_ids)
     return [
-        Shard.of_model(plan, model_id, of_model, wall_seconds=seconds)
+        Shard.of_model(run.plan, model_id, of_model, wall_seconds=seconds)
         for model_id, of_model in zip(chunk.model_ids, scores, strict=True)
     ]
 
 
-def _member(population: Population, plan: SubsetPlan, model_id: int) -> Member:
-    with seeded(plan.model_seed(model_id)):
-        module = population.recipe.model()
-        order = EpochOrder(SubsetDataModule(population.source, plan, model_id).train_dataloader())
+def _member(run: Run, model_id: int) -> Member:
+    with seeded(run.plan.model_seed(model_id)):
+        module = run.population.recipe.model()
+        order = EpochOrder(SubsetDataModule(run.population.source, run.plan, model_id).train_dataloader())
         order.start_epoch()
         return Member(module, order, torch.get_rng_state())

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from lightning_memaudit.training.engines.ensemble.inspection import Inspection, loss_of
 from lightning_memaudit.training.engines.ensemble.pooling import ChannelsLastPooling
 from lightning_memaudit.training.engines.in_memory.loop import training_step_of
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ class EnsembleGradients:
             found = loss_of(functional_call(self._module, tensors, (batch, index)))
             for name, tensor in tensors.items():  # functional_call leaves here what the module has bound anew
                 if tensor is not given[name] or tensor.requires_grad != learn[name]:
-                    raise NotHonoured(f"training_step, which binds or thaws {name.removeprefix('pl_module.')}")
+                    raise Unsupported(f"training_step, which binds or thaws {name.removeprefix('pl_module.')}")
             return found
 
         return loss

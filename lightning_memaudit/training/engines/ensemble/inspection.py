@@ -17,7 +17,7 @@ from torchmetrics import Metric, MetricCollection
 from lightning_memaudit.data.randomness import preserved_randomness, random_state
 from lightning_memaudit.training.engines.ensemble.attributes import PLAIN, attributes_of
 from lightning_memaudit.training.engines.in_memory.loop import training_step_of, without_logging
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -51,16 +51,16 @@ def inspect_step(pl_module: LightningModule, batch: Any) -> Inspection:
         batch: Any batch.
 
     Raises:
-        NotHonoured: Training keeps something between steps that stacked models would get wrong.
+        Unsupported: Training keeps something between steps that stacked models would get wrong.
     """
     with preserved_randomness():
         pl_module.configure_optimizers()
     attributes = attributes_of(pl_module)
     if iterators := [name for name, value in attributes.items() if isinstance(value, Iterator)]:
-        raise NotHonoured(f"the attribute {iterators[0]}, an iterator")
+        raise Unsupported(f"the attribute {iterators[0]}, an iterator")
     for name, parameter in pl_module.named_parameters():
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
-            raise NotHonoured(f"a hook on the gradient of {name}")
+            raise Unsupported(f"a hook on the gradient of {name}")
     driven = any(isinstance(value, Optimizer | LRScheduler) for value in attributes.values())
     kept = 0
 
@@ -75,13 +75,13 @@ def inspect_step(pl_module: LightningModule, batch: Any) -> Inspection:
             loss = loss_of(training_step_of(pl_module)(batch, 0))
         after = random_state()
         if after[1:] != state[1:]:
-            raise NotHonoured("training_step, which draws random numbers of numpy or Python")
+            raise Unsupported("training_step, which draws random numbers of numpy or Python")
         torch.autograd.backward(loss)
         attributes = attributes_of(pl_module)
         now = _versions(attributes)
         changed = [name for name in {**before, **now} if before.get(name, _GONE) != now.get(name, _GONE)]
         if held := [name for name in changed if not isinstance(attributes.get(name), PLAIN)]:
-            raise NotHonoured(f"training_step, which changes the attribute {held[0]}")
+            raise Unsupported(f"training_step, which changes the attribute {held[0]}")
         unused = {name for name, p in pl_module.named_parameters() if p.requires_grad and p.grad is None}
         steady = not changed and not driven and _is_steady(pl_module, batch)
     return Inspection(frozenset(unused), kept, after != state, steady)
@@ -91,11 +91,11 @@ def loss_of(output: Any) -> torch.Tensor:
     """The loss in what ``training_step`` returned.
 
     Raises:
-        NotHonoured: It is no scalar tensor.
+        Unsupported: It is no scalar tensor.
     """
     loss = output["loss"] if isinstance(output, Mapping) and "loss" in output else output
     if not isinstance(loss, torch.Tensor) or loss.ndim:
-        raise NotHonoured("training_step, which returns no scalar loss")
+        raise Unsupported("training_step, which returns no scalar loss")
     return loss
 
 
@@ -129,7 +129,7 @@ def _constant(value: Any) -> Callable[..., Any]:
 
 
 def _used(*_: Any, **__: Any) -> Any:
-    raise NotHonoured("training_step, which uses the value of a metric")
+    raise Unsupported("training_step, which uses the value of a metric")
 
 
 def _uncounted(self: _NotCounted, *others: Any) -> Any:

@@ -29,10 +29,10 @@ from lightning_memaudit.training.engines.in_memory.loop import (
 )
 from lightning_memaudit.training.engines.support import (
     CALLED_HOOKS,
-    NotHonoured,
     StoppedEarly,
-    not_honoured,
+    Unsupported,
     overridden_transfer_hooks,
+    unsupported,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from lightning_memaudit.data.rows import Rows
     from lightning_memaudit.training.engines.ensemble.inspection import Inspection
 
-__all__ = ["EnsembleLoop", "Known", "Member"]
+__all__ = ["ChunkMemo", "EnsembleLoop", "Member"]
 
 _COPIES = 6  # of the parameters: the module, the stack, gradients, two moments, and one in passing
 _HOOKS_OF_ONE_MODEL = (*CALLED_HOOKS, "setup", "configure_model", "on_fit_start", "on_train_end", "on_fit_end")
@@ -77,7 +77,7 @@ class Member:
 
 
 @dataclass(slots=True)
-class Known:
+class ChunkMemo:
     """What one chunk learns for those that follow in the same process.
 
     Attributes:
@@ -107,11 +107,11 @@ class EnsembleLoop(InternalCallback):
         rows: All training examples.
         members: The models of the chunk.
         spare: One more module, for a step that is only looked at.
-        known: What earlier chunks found out; it is added to.
+        memo: What earlier chunks found out; it is added to.
         n_steps: Stop after so many steps; None trains to the end.
 
     Raises:
-        NotHonoured: Out of ``Trainer.fit``: the module or the Trainer uses what this loop does not do.
+        Unsupported: Out of ``Trainer.fit``: the module or the Trainer uses what this loop does not do.
     """
 
     def __init__(
@@ -120,13 +120,13 @@ class EnsembleLoop(InternalCallback):
         members: Sequence[Member],
         *,
         spare: LightningModule,
-        known: Known,
+        memo: ChunkMemo,
         n_steps: int | None = None,
     ) -> None:
         self.rows = rows
         self.members = members
         self.spare = spare
-        self.known = known
+        self.memo = memo
         self.n_steps = n_steps
         self._stack: Stack | None = None
         self.step_seconds: list[float] = []
@@ -144,35 +144,35 @@ class EnsembleLoop(InternalCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train the chunk, and leave the Trainer with nothing to do."""
-        if reason := not_honoured(trainer, pl_module) or _not_stackable(trainer, pl_module, self.members):
-            raise NotHonoured(reason)
+        if reason := unsupported(trainer, pl_module) or _not_stackable(trainer, pl_module, self.members):
+            raise Unsupported(reason)
         device = trainer.strategy.root_device
         rows = self.rows.to(device)
         if not isinstance(rows, TensorRows):
-            raise NotHonoured("a collate_fn whose batches are not rows of stacked tensors")
+            raise Unsupported("a collate_fn whose batches are not rows of stacked tensors")
         batch_size, n_batches = self.members[0].order.batch_size, int(trainer.num_training_batches)
-        if self.known.inspection is None:
+        if self.memo.inspection is None:
             self.spare.trainer = trainer
-            self.known.inspection = inspect_step(
+            self.memo.inspection = inspect_step(
                 self.spare.to(device), rows.batch(torch.arange(min(batch_size, len(rows)), device=device))
             )
             parameters = sum(parameter.nbytes for parameter in pl_module.parameters())
-            self.known.bytes_per_model = _COPIES * parameters + 2 * self.known.inspection.activation_bytes
+            self.memo.bytes_per_model = _COPIES * parameters + 2 * self.memo.inspection.activation_bytes
         modules = [member.module for member in self.members]
-        self.known.first = self.known.first or modules[0]
-        if odd := first_difference([self.known.first, *modules]):
-            raise NotHonoured(f"the attribute {odd}, which is no buffer and differs between models")
+        self.memo.first = self.memo.first or modules[0]
+        if odd := first_difference([self.memo.first, *modules]):
+            raise Unsupported(f"the attribute {odd}, which is no buffer and differs between models")
         stack = Stack.of(modules, device)
         gradients = EnsembleGradients(
             pl_module,
             rows.spec,
-            self.known.inspection,
-            traces=self.known.traces,
+            self.memo.inspection,
+            traces=self.memo.traces,
             batch_size=batch_size,
-            compiled=self.known.compiled_size == len(modules),
+            compiled=self.memo.compiled_size == len(modules),
         )
         optimizer = trainer.optimizers[0]
-        step_stacked(optimizer, pl_module, stack, may_fuse=self.known.inspection.steady)
+        step_stacked(optimizer, pl_module, stack, may_fuse=self.memo.inspection.steady)
         optimized = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         with without_logging(pl_module), without_metrics(pl_module), fallbacks_allowed():
             while not self._done(trainer):
@@ -193,8 +193,8 @@ class EnsembleLoop(InternalCallback):
                     self.step_seconds.append(time.perf_counter() - started)
                     if self._done(trainer):
                         break
-                if not self.known.inspection.draws_random and random_state() != state:
-                    raise NotHonoured("training_step, which draws random numbers in some epochs only")
+                if not self.memo.inspection.draws_random and random_state() != state:
+                    raise Unsupported("training_step, which draws random numbers in some epochs only")
                 finished_epoch(trainer)
         self._stack = stack
         if self.n_steps is not None:

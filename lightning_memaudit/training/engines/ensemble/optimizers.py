@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn, optim
 
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,17 +44,17 @@ def step_stacked(optimizer: optim.Optimizer, module: nn.Module, stack: Stack, *,
         may_fuse: Whether the same parameters have gradients in every step, as fused steps need.
 
     Raises:
-        NotHonoured: The optimizer is not known to treat every element of a parameter by itself.
+        Unsupported: The optimizer is not known to treat every element of a parameter by itself.
     """
     kind = type(optimizer)
     if kind not in _ELEMENTWISE:
-        raise NotHonoured(f"optimizer {kind.__name__}, which may not treat every element of a parameter by itself")
+        raise Unsupported(f"optimizer {kind.__name__}, which may not treat every element of a parameter by itself")
     if optimizer.state or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        raise NotHonoured(f"optimizer {kind.__name__} with state or hooks before its first step")
+        raise Unsupported(f"optimizer {kind.__name__} with state or hooks before its first step")
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for group in optimizer.param_groups:
         if unknown := [p for p in group["params"] if id(p) not in names]:
-            raise NotHonoured(f"{len(unknown)} optimized tensors that are not parameters of the module")
+            raise Unsupported(f"{len(unknown)} optimized tensors that are not parameters of the module")
         group["params"] = [stack.parameters[names[id(parameter)]] for parameter in group["params"]]
         plain = not any(group.get(option) for option in ("foreach", "differentiable", "capturable"))
         free = group.get("fused") is None and plain and _all_float(group["params"])

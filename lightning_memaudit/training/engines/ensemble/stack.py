@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +33,11 @@ class Stack:
         """Stack copies of the parameters and buffers of ``modules``.
 
         Raises:
-            NotHonoured: They are not all of one architecture, or train other parameters.
+            Unsupported: They are not all of one architecture, or train other parameters.
         """
         first = modules[0]
         if any(_tensors(module) != _tensors(first) for module in modules[1:]):
-            raise NotHonoured("models of different shapes")
+            raise Unsupported("models of different shapes")
         parameters = {
             name: nn.Parameter(
                 torch.stack([module.get_parameter(name).detach() for module in modules]).to(device),

@@ -1,31 +1,16 @@
-"""The examples of a population, read once into the memory of this process."""
+"""Reads the examples of a population into the memory of this process, once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.data.rows import InMemoryLoader, NotInMemoryError, Rows, materialise
+from lightning_memaudit.data.rows import InMemoryData, InMemoryLoader, NotInMemoryError, materialise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from lightning_memaudit.data.rows import Rows
+    from lightning_memaudit.training.population import Population
 
-    from lightning_memaudit.training.task import Population
-
-__all__ = ["InMemoryData", "read_into_memory"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class InMemoryData:
-    """What models are trained and scored on.
-
-    Attributes:
-        train: All training examples.
-        scoring: Goes through the examples of each split; a split that cannot be kept in memory has its DataLoader.
-    """
-
-    train: Rows
-    scoring: Mapping[str, Any]
+__all__ = ["read_into_memory"]
 
 
 def read_into_memory(population: Population, *, train: Rows | None = None) -> InMemoryData:

@@ -17,11 +17,12 @@ from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.data.epoch_order import EpochOrder
 from lightning_memaudit.training.engines.support import (
     CALLED_HOOKS,
-    NotHonoured,
     StoppedEarly,
-    not_honoured,
+    Unsupported,
     overridden_transfer_hooks,
+    unsupported,
 )
+from lightning_memaudit.training.task import train_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from torch.utils.data import DataLoader
 
-    from lightning_memaudit.data.rows import Rows
+    from lightning_memaudit.data.rows import InMemoryData, Rows
+    from lightning_memaudit.training.run import Run
 
 __all__ = [
     "InMemoryLoop",
@@ -38,10 +40,26 @@ __all__ = [
     "finished_step",
     "started_step",
     "step_schedulers",
+    "train_in_memory",
     "training_is_done",
     "training_step_of",
     "without_logging",
 ]
+
+
+def train_in_memory(run: Run, model_id: int, data: InMemoryData) -> Trainer:
+    """``train_model`` by ``InMemoryLoop``.
+
+    Args:
+        run: Of the model.
+        model_id: Which model.
+        data: The examples in memory.
+
+    Raises:
+        Unsupported: The module or the Trainer uses what the loop does not do.
+        TrainingError: The user's code failed; what is stored is kept.
+    """
+    return train_model(run, model_id, loop=InMemoryLoop(data.train), loaders=data.scoring)
 
 
 class InMemoryLoop(InternalCallback):
@@ -56,7 +74,7 @@ class InMemoryLoop(InternalCallback):
         n_steps: Stop after so many steps, by raising ``StoppedEarly``; None trains to the end.
 
     Raises:
-        NotHonoured: Out of ``Trainer.fit``: the module or the Trainer uses what this loop does not do.
+        Unsupported: Out of ``Trainer.fit``: the module or the Trainer uses what this loop does not do.
     """
 
     def __init__(self, rows: Rows, *, n_steps: int | None = None) -> None:
@@ -66,8 +84,8 @@ class InMemoryLoop(InternalCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train, and leave the Trainer with nothing to do."""
-        if reason := not_honoured(trainer, pl_module):
-            raise NotHonoured(reason)
+        if reason := unsupported(trainer, pl_module):
+            raise Unsupported(reason)
         rows = self.rows.to(trainer.strategy.root_device)
         loader = cast("DataLoader[Any]", trainer.train_dataloader)
         order = EpochOrder(loader, workers=trainer.datamodule.source.train_loader())  # type: ignore[attr-defined]
@@ -111,7 +129,7 @@ class _Step:
         trainer, optimizer = self._trainer, self._optimizer
         started_step(trainer, index)
         if self.hook("on_train_batch_start", batch, index) == -1:
-            raise NotHonoured("on_train_batch_start that skips the rest of an epoch")
+            raise Unsupported("on_train_batch_start that skips the rest of an epoch")
         output: Any = None
 
         @torch.enable_grad()
@@ -188,12 +206,12 @@ class Logged:
         self._metrics.clear()
 
     def __getattr__(self, name: str) -> Any:
-        raise NotHonoured(f"trainer.{name}, since subset models do not log")
+        raise Unsupported(f"trainer.{name}, since subset models do not log")
 
 
 @contextmanager
 def without_logging(pl_module: LightningModule) -> Iterator[Logged]:
-    """``self.log`` and ``self.log_dict`` keep nothing; to ask the Trainer for what was logged raises NotHonoured."""
+    """``self.log`` and ``self.log_dict`` keep nothing; to ask the Trainer for what was logged raises Unsupported."""
     trainer, logged = pl_module.trainer, Logged()
     connector = trainer._logger_connector
     pl_module.log, pl_module.log_dict = logged.log, logged.log_dict  # type: ignore[method-assign]
@@ -247,11 +265,11 @@ def check_signals(trainer: Trainer) -> None:
     """Heed what was said to the Trainer between steps.
 
     Raises:
-        NotHonoured: Something set ``trainer.should_stop``.
+        Unsupported: Something set ``trainer.should_stop``.
         KeyboardInterrupt: The process was asked to end, which Lightning keeps from it during a fit.
     """
     if trainer.should_stop:
-        raise NotHonoured("trainer.should_stop, set during training")
+        raise Unsupported("trainer.should_stop, set during training")
     if trainer.received_sigterm:
         raise KeyboardInterrupt
 

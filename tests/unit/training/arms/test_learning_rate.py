@@ -16,7 +16,7 @@ from lightning_memaudit.functional.intervals import wilson
 from lightning_memaudit.training.arms import learning_rate as search_module
 from lightning_memaudit.training.arms.arms import regime_of
 from lightning_memaudit.training.arms.learning_rate import LearningRateSearch, TriedRate, search_learning_rate
-from lightning_memaudit.training.task import Length
+from lightning_memaudit.training.run import Length
 from lightning_memaudit.treatments import DPSGD, ClipOnly, Prune
 from tests.helpers import zoo
 
@@ -62,7 +62,7 @@ def test_on_digits_the_better_rate_is_found(tmp_path):
     """At the baseline's rate clipped steps hardly move the weights, and at 1000 they jump about."""
     private = DPSGD(target_epsilon=8.0, target_delta=1e-4)
     digits = audit(tmp_path, DigitsNet, Digits, trainer=TRAINER | {"max_epochs": 3})
-    found = search_learning_rate(digits, private, (1000.0, 0.002, 1.0), n_models=1)
+    found = search_learning_rate(digits.prepared, private, (1000.0, 0.002, 1.0), n_models=1)
     assert [tried.rate for tried in found.table] == [0.002, 1.0, 1000.0]
     slow, good, wild = found.table
     assert good.low > max(slow.high, wild.high)
@@ -75,7 +75,7 @@ def test_on_digits_the_better_rate_is_found(tmp_path):
 def test_nothing_is_recorded_and_no_other_split_is_read(tmp_path):
     searched = audit(tmp_path)
     state = torch.get_rng_state()
-    search_learning_rate(searched, ClipOnly(), (0.1, 1.0))
+    search_learning_rate(searched.prepared, ClipOnly(), (0.1, 1.0))
     assert not searched.store.exists
     assert not list(tmp_path.rglob("*"))
     assert torch.equal(torch.get_rng_state(), state)
@@ -86,7 +86,7 @@ def test_nothing_is_recorded_and_no_other_split_is_read(tmp_path):
 def test_an_audit_is_the_same_after_a_search(tmp_path):
     settings = {"n_models": 2, "data": zoo.Data, "groups": {"kind": "label"}}
     searched, plain = audit(tmp_path / "a", **settings), audit(tmp_path / "b", **settings)
-    search_learning_rate(searched, ClipOnly(), (0.1,), n_models=1)
+    search_learning_rate(searched.prepared, ClipOnly(), (0.1,), n_models=1)
     stores = [each.train(progress=False) for each in (searched, plain)]
     assert stores[0].splits() == stores[1].splits() == ("train", "test")
     assert stores[0].manifest.identity == stores[1].manifest.identity
@@ -96,7 +96,7 @@ def test_an_audit_is_the_same_after_a_search(tmp_path):
 
 def test_accuracy_is_that_of_the_examples_left_out(tmp_path):
     searched = audit(tmp_path)
-    found = search_learning_rate(searched, ClipOnly(max_grad_norm=0.5), (0.5,), n_models=3)
+    found = search_learning_rate(searched.prepared, ClipOnly(max_grad_norm=0.5), (0.5,), n_models=3)
     plan = searched.plan
     x, y = zoo.examples()
     right = np.full((3, len(y)), np.nan)
@@ -128,7 +128,7 @@ def clipped(plan, k, *, lr, max_grad_norm):
 
 
 def test_of_equally_good_rates_the_smallest_is_chosen(tmp_path):
-    found = search_learning_rate(audit(tmp_path), ClipOnly(), (1e-6, 1e-8, 1e-7, 1e-7), n_models=1)
+    found = search_learning_rate(audit(tmp_path).prepared, ClipOnly(), (1e-6, 1e-8, 1e-7, 1e-7), n_models=1)
     assert len({tried.accuracy for tried in found.table}) == 1
     assert [tried.rate for tried in found.table] == [1e-8, 1e-7, 1e-6]
     assert found.rate == found.treatment.lr == 1e-8
@@ -136,7 +136,7 @@ def test_of_equally_good_rates_the_smallest_is_chosen(tmp_path):
 
 
 def test_a_rate_that_diverges_is_a_bad_one(tmp_path):
-    found = search_learning_rate(audit(tmp_path), ClipOnly(max_grad_norm=1e30), (0.05, 3e38), n_models=1)
+    found = search_learning_rate(audit(tmp_path).prepared, ClipOnly(max_grad_norm=1e30), (0.05, 3e38), n_models=1)
     assert found.rate == 0.05
     assert found.table[1].accuracy == 0.0 < found.table[0].accuracy
 
@@ -153,26 +153,26 @@ def test_how_it_was_searched_is_plain_json():
 @pytest.mark.parametrize(
     ("treatment", "rates", "options", "named"),
     [
-        (ClipOnly(), (), {}, "rates is empty"),
-        (ClipOnly(), (0.1, 0.0), {}, r"0\.0 is no positive number"),
-        (ClipOnly(), (0.1, float("nan")), {}, "nan is no positive number"),
-        (ClipOnly(), (float("inf"),), {}, "inf is no positive number"),
-        (ClipOnly(), ("0.1",), {}, r"'0\.1' is no positive number"),
+        (ClipOnly(), (), {}, "rates=.*at least one learning rate"),
+        (ClipOnly(), (0.1, 0.0), {}, r"positive numbers are needed, and 0\.0 is not one"),
+        (ClipOnly(), (0.1, float("nan")), {}, "and nan is not one"),
+        (ClipOnly(), (float("inf"),), {}, "and inf is not one"),
+        (ClipOnly(), ("0.1",), {}, r"and '0\.1' is not one"),
         (ClipOnly(), 0, {}, r"rates=\[0\]"),
-        (ClipOnly(), (0.1,), {"n_models": 0}, "n_models must be a whole number of at least 1"),
-        (Prune(0.5), (0.1,), {}, r"treatment=Prune.*: a dataclass with a field lr"),
+        (ClipOnly(), (0.1,), {"n_models": 0}, "n_models.*a whole number of at least 1"),
+        (Prune(0.5), (0.1,), {}, r"treatment=Prune.*: one with a learning rate of its own"),
         (ClipOnly, (0.1,), {}, "treatment=<class"),
         ("dpsgd", (0.1,), {}, "treatment='dpsgd'"),
     ],
 )
 def test_bad_arguments(treatment, rates, options, named, tmp_path):
     with pytest.raises(ArgumentError, match=named):
-        search_learning_rate(audit(tmp_path), treatment, rates, **options)
+        search_learning_rate(audit(tmp_path).prepared, treatment, rates, **options)
 
 
 def test_a_module_that_cannot_be_private_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"'net\.1' \(BatchNorm1d\)"):
-        search_learning_rate(audit(tmp_path, zoo.BatchNorm), ClipOnly(), (0.1,))
+        search_learning_rate(audit(tmp_path, zoo.BatchNorm).prepared, ClipOnly(), (0.1,))
 
 
 def searching(store, *treatments, **options):
@@ -209,7 +209,7 @@ def test_an_audit_searches_once_and_says_how(tmp_path, monkeypatch):
 
 
 def test_the_rate_that_was_found_by_hand_is_said_too(tmp_path):
-    found = search_learning_rate(searching(tmp_path), ClipOnly(), (0.1, 0.5), n_models=1)
+    found = search_learning_rate(searching(tmp_path).prepared, ClipOnly(), (0.1, 0.5), n_models=1)
     store = searching(tmp_path, found.treatment).train(progress=False)
     assert store.arm("clip-only").lr_search == found.to_dict()
     again = searching(tmp_path, ClipOnly(lr=found.rate)).train(
@@ -227,15 +227,16 @@ def test_the_test_split_is_not_read_by_the_search_of_an_audit(tmp_path):
             return super().test_dataloader()
 
     searched = Audit(zoo.Net, Guarded, trainer=TRAINER, store=tmp_path)
-    searched.population  # noqa: B018 - the data are set up, and looked at once
+    searched.prepared  # noqa: B018 - the data are set up, and looked at once
     reads = Guarded.reads
-    search_learning_rate(searched, ClipOnly(), (0.1, 0.5))
+    search_learning_rate(searched.prepared, ClipOnly(), (0.1, 0.5))
     assert Guarded.reads == reads
 
 
 def test_a_rate_of_no_treatment_is_named(tmp_path):
     message = (
-        r"lr='dpsgd' of 'clip-only' is the name of no treatment with a learning rate of its own; there is dpsgd-eps8"
+        r"lr='dpsgd': treatment 'clip-only' needs the name of a treatment with a learning rate of its own; "
+        r"there is dpsgd-eps8"
     )
     with pytest.raises(ArgumentError, match=message):
         searching(tmp_path, ClipOnly(lr="dpsgd"), DPSGD(target_epsilon=8.0, lr=0.3))

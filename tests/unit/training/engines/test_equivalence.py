@@ -11,33 +11,33 @@ from torch import nn, optim
 from torch.nn import functional
 
 from lightning_memaudit.exceptions import TrainingError, UnsupportedDataError
-from lightning_memaudit.training.engines import equivalence as guard
-from lightning_memaudit.training.engines.equivalence import check_ensemble, check_in_memory, guard_steps
+from lightning_memaudit.training.engines import equivalence
+from lightning_memaudit.training.engines.equivalence import check_ensemble, check_in_memory, steps_to_compare
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
-from lightning_memaudit.training.engines.support import CALLED_HOOKS, NotHonoured
+from lightning_memaudit.training.engines.support import CALLED_HOOKS, Unsupported
 from tests.helpers import zoo
-from tests.helpers.engines import PLAN, REPEATABLE, STACKABLE, by_trainer, in_memory, population, together
+from tests.helpers.engines import REPEATABLE, STACKABLE, by_trainer, in_memory, run_of, together
 
 STEPS = 8  # of five in an epoch
 
 
-def in_memory_is_right(people: Any, n_steps: int = STEPS) -> float:
-    return check_in_memory(people, PLAN, 0, read_into_memory(people), n_steps=n_steps)
+def in_memory_is_right(run: Any, n_steps: int = STEPS) -> float:
+    return check_in_memory(run, 0, read_into_memory(run.population), n_steps=n_steps)
 
 
-def ensemble_is_right(people: Any, n_steps: int = STEPS, model_ids: Any = (0, 1)) -> None:
-    check_ensemble(people, PLAN, model_ids, read_into_memory(people), n_steps=n_steps)
+def ensemble_is_right(run: Any, n_steps: int = STEPS, **options: Any) -> None:
+    check_ensemble(run, (0, 1), read_into_memory(run.population), n_steps=n_steps, **options)
 
 
 @pytest.mark.parametrize(("n_batches", "steps"), [(1, 4), (5, 8), (30, 33), (31, 12), (10_000, 12), (None, 12)])
 def test_the_turn_of_an_epoch_is_seen_where_it_is_near(n_batches, steps) -> None:
-    assert guard_steps(n_batches) == steps
+    assert steps_to_compare(n_batches) == steps
 
 
 @pytest.mark.parametrize("name", ["mlp", "dropout", "gru", "collate that centres the batch", "max_steps in mid-epoch"])
 @pytest.mark.parametrize("n_steps", [5, 8, 1000])
 def test_the_loop_in_memory_passes_and_is_timed(name, n_steps) -> None:
-    assert 0 < in_memory_is_right(population(**REPEATABLE[name]), n_steps) < 1
+    assert 0 < in_memory_is_right(run_of(**REPEATABLE[name]), n_steps) < 1
 
 
 class ChangesInEveryHook(zoo.Net):
@@ -55,7 +55,7 @@ for _name in CALLED_HOOKS:
 
 @pytest.mark.parametrize("n_steps", [4, 5, 8])
 def test_hooks_at_the_end_of_a_step_are_part_of_it(n_steps) -> None:
-    in_memory_is_right(population(ChangesInEveryHook), n_steps)
+    in_memory_is_right(run_of(ChangesInEveryHook), n_steps)
 
 
 class CountsWithTheLoop(zoo.Net):
@@ -79,18 +79,18 @@ class FailsLate(zoo.Net):
 
 
 def test_a_loop_that_gives_other_weights_is_caught() -> None:
-    with pytest.raises(NotHonoured, match=r"weights that differ by \d\.\de[-+]\d+ from those of the Trainer after 8"):
-        in_memory_is_right(population(CountsWithTheLoop))
+    with pytest.raises(Unsupported, match=r"weights that differ by \d\.\de[-+]\d+ from those of the Trainer after 8"):
+        in_memory_is_right(run_of(CountsWithTheLoop))
 
 
 def test_a_module_that_needs_lightnings_loop_is_caught() -> None:
-    with pytest.raises(NotHonoured, match="ZeroDivisionError"):
-        in_memory_is_right(population(AsksTheLoop))
+    with pytest.raises(Unsupported, match="ZeroDivisionError"):
+        in_memory_is_right(run_of(AsksTheLoop))
 
 
 def test_an_error_of_the_users_code_is_told_as_such() -> None:
     with pytest.raises(TrainingError, match="model 0 failed in your code: ValueError: a row too many"):
-        in_memory_is_right(population(FailsLate))
+        in_memory_is_right(run_of(FailsLate))
 
 
 # Many models at once
@@ -100,18 +100,18 @@ def test_an_error_of_the_users_code_is_told_as_such() -> None:
     "name", ["mlp", "batch norm", "groups and one-cycle per step", "metrics", "layers that come and go"]
 )
 def test_stacks_that_are_right_pass(name) -> None:
-    ensemble_is_right(population(**STACKABLE[name]))
+    ensemble_is_right(run_of(**STACKABLE[name]))
 
 
 def test_a_check_may_be_longer_than_training() -> None:
-    ensemble_is_right(population(zoo.Counts), 1000)
+    ensemble_is_right(run_of(zoo.Counts), 1000)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_dropout_layers_are_switched_off_for_the_comparison(workers) -> None:
-    people = population(zoo.Dropout, data=lambda: zoo.Data(num_workers=workers))
-    ensemble_is_right(people)
-    assert people.recipe.model().net[2].p == 0.5
+    run = run_of(zoo.Dropout, data=lambda: zoo.Data(num_workers=workers))
+    ensemble_is_right(run)
+    assert run.population.recipe.model().net[2].p == 0.5
 
 
 class KnowsThatItIsStacked(zoo.Net):
@@ -153,8 +153,8 @@ class CountsForAll(zoo.Net):
     ],
 )
 def test_stacks_that_are_wrong_are_caught(model, reason) -> None:
-    with pytest.raises(NotHonoured, match=reason):
-        ensemble_is_right(population(model))
+    with pytest.raises(Unsupported, match=reason):
+        ensemble_is_right(run_of(model))
 
 
 class Chaotic(zoo.Net):
@@ -165,12 +165,11 @@ class Chaotic(zoo.Net):
         return optim.SGD(self.parameters(), lr=5.0, momentum=0.9)
 
 
-def test_rounding_that_grows_is_measured_against_one_ulp(monkeypatch) -> None:
-    people = population(Chaotic, max_epochs=20)
-    ensemble_is_right(people, 60)
-    monkeypatch.setattr(guard, "_TIMES_ONE_ULP", 0.0)
-    with pytest.raises(NotHonoured, match="weights that differ"):
-        ensemble_is_right(people, 60)
+def test_rounding_that_grows_is_measured_against_one_ulp() -> None:
+    run = run_of(Chaotic, max_epochs=20)
+    ensemble_is_right(run, 60)
+    with pytest.raises(Unsupported, match="weights that differ"):
+        ensemble_is_right(run, 60, times_one_ulp=0.0)
 
 
 class Diverges(zoo.Net):
@@ -179,10 +178,10 @@ class Diverges(zoo.Net):
 
 
 def test_a_diverged_recipe_is_the_same_where_it_is_nan_in_both() -> None:
-    people = population(Diverges)
-    assert all(tensor.isnan().any() for tensor in by_trainer(people).weights.values())
-    in_memory_is_right(people)
-    ensemble_is_right(people)
+    run = run_of(Diverges)
+    assert all(tensor.isnan().any() for tensor in by_trainer(run).weights.values())
+    in_memory_is_right(run)
+    ensemble_is_right(run)
 
 
 @pytest.mark.parametrize(
@@ -190,13 +189,13 @@ def test_a_diverged_recipe_is_the_same_where_it_is_nan_in_both() -> None:
 )
 def test_differences_of_weights(a, b, expected) -> None:
     first, second = ({"x": torch.tensor([x, 1.0]), "n": torch.tensor(3), "none": torch.zeros(0)} for x in (a, b))
-    assert guard._difference(first, second) == expected
+    assert equivalence._difference(first, second) == expected
 
 
 @pytest.mark.parametrize("other", [1.0, torch.inf])
 def test_nan_in_one_of_them_is_a_difference(other) -> None:
-    assert guard._difference({"x": torch.tensor(torch.nan)}, {"x": torch.tensor(other)}) == float("inf")
-    assert guard._difference({"x": torch.tensor(other)}, {"x": torch.tensor(torch.nan)}) == float("inf")
+    assert equivalence._difference({"x": torch.tensor(torch.nan)}, {"x": torch.tensor(other)}) == float("inf")
+    assert equivalence._difference({"x": torch.tensor(other)}, {"x": torch.tensor(torch.nan)}) == float("inf")
 
 
 class ScoredInContext(zoo.Net):
@@ -214,33 +213,33 @@ class ScoredByValue(zoo.Net):
 
 @pytest.mark.parametrize("batch_size", [8, 48])
 def test_scores_that_depend_on_the_batch_are_caught(batch_size) -> None:
-    people = population(ScoredInContext, data=lambda: zoo.Data(batch_size=batch_size))
-    with pytest.raises(NotHonoured, match="scores on 'train' that differ when models are scored at once"):
-        ensemble_is_right(people)
+    run = run_of(ScoredInContext, data=lambda: zoo.Data(batch_size=batch_size))
+    with pytest.raises(Unsupported, match="scores on 'train' that differ when models are scored at once"):
+        ensemble_is_right(run)
 
 
 def test_scoring_that_vmap_cannot_do_is_caught() -> None:
-    with pytest.raises(NotHonoured, match="scoring: RuntimeError: vmap"):
-        ensemble_is_right(population(ScoredByValue))
+    with pytest.raises(Unsupported, match="scoring: RuntimeError: vmap"):
+        ensemble_is_right(run_of(ScoredByValue))
 
 
 def test_wrong_labels_are_told_as_such() -> None:
     x, y = zoo.examples()
-    people = population(zoo.Net, data=lambda: zoo.Data(torch.utils.data.TensorDataset(x, y)))
-    data = read_into_memory(people)
+    run = run_of(zoo.Net, data=lambda: zoo.Data(torch.utils.data.TensorDataset(x, y)))
+    data = read_into_memory(run.population)
     spoilt = copy.deepcopy(data)
     spoilt.scoring["test"].rows.leaves[1][3] = 7
     with pytest.raises(UnsupportedDataError, match=r"targets range over 0\.\.7"):
-        check_ensemble(people, PLAN, (0, 1), spoilt, n_steps=3)
+        check_ensemble(run, (0, 1), spoilt, n_steps=3)
 
 
 def test_nothing_is_left_of_a_check() -> None:
-    people = population(zoo.Dropout)
-    before = in_memory(people)
+    run = run_of(zoo.Dropout)
+    before = in_memory(run)
     state = torch.get_rng_state()
-    ensemble_is_right(people)
-    in_memory_is_right(people)
+    ensemble_is_right(run)
+    in_memory_is_right(run)
     assert torch.equal(torch.get_rng_state(), state)
-    after = in_memory(people)
+    after = in_memory(run)
     assert all(torch.equal(tensor, after.weights[name]) for name, tensor in before.weights.items())
-    assert len(together(people)) == 2
+    assert len(together(run)) == 2

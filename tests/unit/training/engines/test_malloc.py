@@ -10,13 +10,13 @@ import sys
 import pytest
 import torch
 
-from lightning_memaudit.training.engines import malloc as allocation
+from lightning_memaudit.training.engines import malloc
 from lightning_memaudit.training.engines.malloc import freed_memory_kept
 
 FAULTS = """
 import resource
 import torch
-from lightning_memaudit.training.allocation import freed_memory_kept
+from lightning_memaudit.training.engines.malloc import freed_memory_kept
 
 with freed_memory_kept():
     for turn in range(13):
@@ -54,7 +54,7 @@ def test_memory_is_given_back() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch) -> None:
-    monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(allocation.ctypes, "CDLL", None)
+    monkeypatch.setattr(malloc.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(malloc.ctypes, "CDLL", None)
     with freed_memory_kept():
         pass

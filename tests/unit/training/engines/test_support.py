@@ -15,18 +15,19 @@ from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from lightning_memaudit.callbacks.passive import InternalCallback
-from lightning_memaudit.training.engines.support import NotHonoured, not_honoured, overridden_transfer_hooks
+from lightning_memaudit.training.engines.choice import ChosenEngine
+from lightning_memaudit.training.engines.support import Unsupported, overridden_transfer_hooks, unsupported
 from lightning_memaudit.training.executors import find_executor
-from lightning_memaudit.training.task import fit, silenced
+from lightning_memaudit.training.population import silenced
+from lightning_memaudit.training.task import fit
 from tests.helpers import zoo
 from tests.helpers.engines import (
-    PLAN,
     assert_identical,
     assert_same_scores,
     by_trainer,
     in_memory,
-    opened_store,
-    population,
+    run_of,
+    run_probed,
     stored,
 )
 
@@ -138,34 +139,34 @@ FALLS_BACK: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", FALLS_BACK)
 def test_the_trainer_does_it_and_the_manifest_says_why(name) -> None:
     options, reason = FALLS_BACK[name]
-    people = population(**options)
-    store = opened_store(people)
-    assert list(find_executor("sequential")(people, PLAN, [1], store, notes=())) == [1]
+    run = run_probed(**options)
+    store = run.store
+    assert list(find_executor("sequential").train(run, [1], ChosenEngine())) == [1]
     execution = store.manifest.execution
     assert execution["engine"] == "trainer"
     assert re.match(f"the faster loops do not go with ({reason})", execution["reason"])
-    assert_same_scores(stored(store, 1), by_trainer(people, 1).scores)
+    assert_same_scores(stored(store, 1), by_trainer(run, 1).scores)
 
 
 def test_a_logger_of_a_callable_trainer(tmp_path) -> None:
-    people = population(zoo.Net, trainer=made(logger=CSVLogger(tmp_path)))
-    with pytest.raises(NotHonoured, match="a logger"):
-        in_memory(people)
+    run = run_of(zoo.Net, trainer=made(logger=CSVLogger(tmp_path)))
+    with pytest.raises(Unsupported, match="a logger"):
+        in_memory(run)
 
 
 def test_validation_of_a_callable_trainer() -> None:
     class Plain(zoo.Net):
         validation_step = Validates.validation_step
 
-    with pytest.raises(NotHonoured, match="validation during training"):
-        in_memory(population(Plain, data=Validated, trainer=made()))
+    with pytest.raises(Unsupported, match="validation during training"):
+        in_memory(run_of(Plain, data=Validated, trainer=made()))
 
 
 def test_callbacks_that_only_watch_are_no_obstacle(tmp_path) -> None:
     with silenced():
         watching = made(callbacks=[ModelCheckpoint(tmp_path)], enable_checkpointing=True)
-        people = population(zoo.Net, trainer=watching)
-        assert_identical(in_memory(people), by_trainer(people))
+        run = run_of(zoo.Net, trainer=watching)
+        assert_identical(in_memory(run), by_trainer(run))
 
 
 class Decays(ModelCheckpoint):
@@ -181,10 +182,10 @@ class Named(ModelCheckpoint):
 
 def test_a_callback_with_hooks_of_its_own_is_no_stock_one(tmp_path) -> None:
     with silenced():
-        decays = population(zoo.Net, trainer=made(callbacks=[Decays(tmp_path)], enable_checkpointing=True))
-        with pytest.raises(NotHonoured, match="the callback Decays"):
+        decays = run_of(zoo.Net, trainer=made(callbacks=[Decays(tmp_path)], enable_checkpointing=True))
+        with pytest.raises(Unsupported, match="the callback Decays"):
             in_memory(decays)
-        named = population(zoo.Net, trainer=made(callbacks=[Named(tmp_path)], enable_checkpointing=True))
+        named = run_of(zoo.Net, trainer=made(callbacks=[Named(tmp_path)], enable_checkpointing=True))
         assert_identical(in_memory(named), by_trainer(named))
 
 
@@ -198,7 +199,7 @@ class _Asks(InternalCallback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         with pytest.MonkeyPatch.context() as patch:
             self.change(patch, trainer)
-            self.answers.append(not_honoured(trainer, pl_module))
+            self.answers.append(unsupported(trainer, pl_module))
 
 
 class OwnStrategy(SingleDeviceStrategy):
@@ -216,7 +217,7 @@ class OwnStrategy(SingleDeviceStrategy):
 )
 def test_what_a_trainer_of_ours_never_has(change, answer) -> None:
     asks = _Asks(change)
-    fit(population(zoo.Net, max_epochs=1), PLAN, 0, [asks], validate=False)
+    fit(run_of(zoo.Net, max_epochs=1), 0, [asks], validate=False)
     assert asks.answers == [None] if answer is None else answer in asks.answers[0]
 
 

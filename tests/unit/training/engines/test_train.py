@@ -15,26 +15,26 @@ from lightning_memaudit.data.randomness import seeded
 from lightning_memaudit.exceptions import StoreError, TrainingError
 from lightning_memaudit.outcomes.shard_files import read_shard
 from lightning_memaudit.training.engines import train as engines
-from lightning_memaudit.training.engines.choice import Choice, Decision
+from lightning_memaudit.training.engines.choice import Decision, EngineChoice
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
 from lightning_memaudit.training.engines.train import train_here
 from tests.helpers import zoo
-from tests.helpers.engines import PLAN, assert_same_scores, by_trainer, opened_store, population, stored
+from tests.helpers.engines import PLAN, assert_same_scores, by_trainer, elsewhere, run_probed, stored
 
 WAYS = [("trainer", 1), ("in-memory", 1), ("ensemble", 2)]
 
 
-def decided(people: Any, engine: str, chunk_size: int = 1) -> Decision:
-    data = None if engine == "trainer" else read_into_memory(people)
-    return Decision(Choice(engine, chunk_size), data)
+def decided(run: Any, engine: str, chunk_size: int = 1) -> Decision:
+    data = None if engine == "trainer" else read_into_memory(run.population)
+    return Decision(EngineChoice(engine, chunk_size), data)
 
 
 @pytest.mark.parametrize(("engine", "chunk_size"), WAYS)
 def test_every_model_is_trained_and_told(engine, chunk_size) -> None:
-    people = population(zoo.Counts, max_epochs=1)
-    store = opened_store(people)
+    run = run_probed(zoo.Counts, max_epochs=1)
+    store = run.store
     ids = [0, 1, 2, 5, 9]
-    assert list(train_here(people, PLAN, ids, store, decided(people, engine, chunk_size))) == ids
+    assert list(train_here(run, ids, decided(run, engine, chunk_size))) == ids
     assert store.model_ids() == ids
     assert store.verify() == []
     for split in store.splits():
@@ -43,22 +43,23 @@ def test_every_model_is_trained_and_told(engine, chunk_size) -> None:
     assert stored(store, 0)["train"]["margin"][0] != stored(store, 1)["train"]["margin"][0]
 
 
-def spied(real: Any, trained: list[int], people: Any, plan: Any, which: Any, *rest: Any, **options: Any) -> Any:
+def spied(real: Any, trained: list[int], run: Any, which: Any, *rest: Any, **options: Any) -> Any:
     trained += which if isinstance(which, list) else [which]
-    return real(people, plan, which, *rest, **options)
+    return real(run, which, *rest, **options)
 
 
 @pytest.mark.parametrize(("engine", "chunk_size"), WAYS)
 def test_models_that_others_stored_meanwhile_are_passed_over(engine, chunk_size, monkeypatch) -> None:
-    people = population(zoo.Counts, max_epochs=1)
-    store, other = opened_store(people), opened_store(people)
-    decision = decided(people, engine, chunk_size)
-    list(train_here(people, PLAN, [3, 4], other, decision))
-    shard = read_shard(other.storage, other.manifest, "baseline", 3, ("correct", "margin", "loss", "prediction"))
+    run = run_probed(zoo.Counts, max_epochs=1)
+    store, other = run.store, elsewhere(run)
+    decision = decided(run, engine, chunk_size)
+    list(train_here(other, [3, 4], decision))
+    fields = ("correct", "margin", "loss", "prediction")
+    shard = read_shard(other.store.storage, other.store.manifest, "baseline", 3, fields)
     trained: list[int] = []
-    for name in ("train_model", "train_chunk"):
+    for name in ("train_model", "train_in_memory", "train_chunk"):
         monkeypatch.setattr(engines, name, partial(spied, getattr(engines, name), trained))
-    told = train_here(people, PLAN, [1, 2, 3, 4], store, decision)
+    told = train_here(run, [1, 2, 3, 4], decision)
     found = [next(told)]
     store.write(shard)
     assert found + list(told) == [1, 2, 3, 4]
@@ -67,14 +68,14 @@ def test_models_that_others_stored_meanwhile_are_passed_over(engine, chunk_size,
 
 @pytest.mark.parametrize(("engine", "chunk_size"), WAYS)
 def test_models_that_are_stored_from_the_start_were_asked_for_since_they_are_damaged(engine, chunk_size) -> None:
-    people = population(zoo.Counts, max_epochs=1)
-    store = opened_store(people)
-    decision = decided(people, engine, chunk_size)
-    list(train_here(people, PLAN, [0, 1], store, decision))
+    run = run_probed(zoo.Counts, max_epochs=1)
+    store = run.store
+    decision = decided(run, engine, chunk_size)
+    list(train_here(run, [0, 1], decision))
     expected = stored(store, 1)
     path = "outcomes/baseline/000001.npz"
     store.storage.write(path, store.storage.read(path)[:-40])
-    assert list(train_here(people, PLAN, [1], store, decision)) == [1]
+    assert list(train_here(run, [1], decision)) == [1]
     assert store.verify() == []
     assert_same_scores(stored(store, 1), expected)
 
@@ -148,23 +149,23 @@ def first_odd() -> int:
     "model", [StopsLate, ReadsTheLossLate, ScalesLate, ThawsLate, DrawsLate, ScoresOdd, zoo.RandomConstant]
 )
 def test_what_comes_up_late_is_done_in_a_slower_way(model, engine, chunk_size) -> None:
-    people = population(model)
-    store = opened_store(people)
+    run = run_probed(model)
+    store = run.store
     ids = [0, first_odd()]
-    assert list(train_here(people, PLAN, ids, store, decided(people, engine, chunk_size))) == ids
+    assert list(train_here(run, ids, decided(run, engine, chunk_size))) == ids
     for model_id in ids:
-        assert_same_scores(stored(store, model_id), by_trainer(people, model_id).scores)
+        assert_same_scores(stored(store, model_id), by_trainer(run, model_id).scores)
 
 
 def test_subsets_of_different_sizes_are_trained_one_by_one() -> None:
     plan = SubsetPlan(zoo.N, design="bernoulli", subset_fraction=0.5, seed=0)
-    people = population(zoo.Counts, max_epochs=1)
-    store = opened_store(people, plan)
+    run = run_probed(zoo.Counts, plan=plan, max_epochs=1)
+    store = run.store
     ids = range(6)
     assert len({int(plan.mask(k).sum()) for k in ids}) > 1
-    assert list(train_here(people, plan, ids, store, decided(people, "ensemble", 6))) == list(ids)
+    assert list(train_here(run, ids, decided(run, "ensemble", 6))) == list(ids)
     for model_id in ids:
-        assert_same_scores(stored(store, model_id), by_trainer(people, model_id, plan=plan).scores)
+        assert_same_scores(stored(store, model_id), by_trainer(run, model_id).scores)
 
 
 class FailsLate(zoo.Net):
@@ -176,24 +177,24 @@ class FailsLate(zoo.Net):
 
 @pytest.mark.parametrize(("engine", "chunk_size"), WAYS)
 def test_an_error_of_the_users_code_names_the_model(engine, chunk_size) -> None:
-    people = population(FailsLate)
-    store = opened_store(people)
+    run = run_probed(FailsLate)
+    store = run.store
     with pytest.raises(TrainingError, match="model 4 failed in your code: ValueError: no such row"):
-        list(train_here(people, PLAN, [4, 5], store, decided(people, engine, chunk_size)))
+        list(train_here(run, [4, 5], decided(run, engine, chunk_size)))
     assert store.model_ids() == []
 
 
 @pytest.mark.parametrize(("engine", "chunk_size"), WAYS)
 def test_a_store_that_cannot_be_written_is_told_as_such(engine, chunk_size, monkeypatch) -> None:
-    people = population(zoo.Counts, max_epochs=1)
-    store = opened_store(people)
+    run = run_probed(zoo.Counts, max_epochs=1)
+    store = run.store
 
     def full(*_: Any, **__: Any) -> None:
         raise StoreError("disk full")
 
     monkeypatch.setattr(type(store), "write", full)
     with pytest.raises(StoreError, match="disk full"):
-        list(train_here(people, PLAN, [4, 5], store, decided(people, engine, chunk_size)))
+        list(train_here(run, [4, 5], decided(run, engine, chunk_size)))
 
 
 class Wide(zoo.Net):
@@ -205,16 +206,16 @@ class Wide(zoo.Net):
 @pytest.mark.parametrize("engine", ["in-memory", "ensemble"])
 def test_memory_does_not_grow_with_the_number_of_models(engine) -> None:
     """A warm process keeps far less of a model than its weights take."""
-    people = population(Wide, max_epochs=1)
-    store = opened_store(people)
-    decision = decided(people, engine, 4)
+    run = run_probed(Wide, max_epochs=1)
+    store = run.store
+    decision = decided(run, engine, 4)
     memory, tensors = [], []
     gc.freeze()  # what there was before is not looked at
     tracemalloc.start()
     try:
         for start in range(0, 20, 4):
             ids = range(start, start + 4)
-            list(train_here(people, PLAN, ids, store, decision))
+            list(train_here(run, ids, decision))
             for k in ids:
                 store.storage.remove(f"outcomes/baseline/{k:06d}.npz")  # this store is in memory itself
             gc.collect()

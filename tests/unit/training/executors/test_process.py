@@ -12,7 +12,7 @@ from lightning_memaudit.training.executors import Process, Ray, auto, find_execu
 from lightning_memaudit.training.executors.process import can_share, make_parcel
 from lightning_memaudit.training.workers import resources
 from lightning_memaudit.training.workers.resources import default_workers, share_of_threads, using_threads
-from tests.helpers.parcels import Driver
+from tests.helpers.drivers import Driver
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
 

@@ -12,7 +12,7 @@ from lightning_memaudit import Audit
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError
 from lightning_memaudit.training.executors import Ray
 from lightning_memaudit.training.executors import ray as ray_module
-from tests.helpers.parcels import Driver
+from tests.helpers.drivers import Driver
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def test_an_actor_answers_in_messages(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
-    files = {path.name: path.read_bytes() for path in driver.parcel.iterdir()}
+    files = {path.name: path.read_bytes() for path in driver.files.iterdir()}
     actor = ray_module._Trainer(1)
     assert actor.open(str(tmp_path / "elsewhere"), None) == {"event": "elsewhere"}
     assert actor.open(str(tmp_path / "elsewhere"), files) == {"event": "ready"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.parcels import Driver
+from tests.helpers.drivers import Driver
 from tests.helpers.tiny import TinyNet
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ class Worker:
     def __init__(self, folder: Path, driver: Driver) -> None:
         self.errors = (folder / "errors").open("w+b")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lightning_memaudit.training.workers", driver.parcel, "1"],
+            [sys.executable, "-m", "lightning_memaudit.training.workers", driver.files, "1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -107,7 +107,7 @@ def test_messages_are_not_disturbed_and_the_end_of_its_input_is_the_end_of_a_wor
     started = time.monotonic()
     assert worker.close() == 0
     assert time.monotonic() - started < 10
-    assert not driver.parcel.exists()
+    assert not driver.files.exists()
     assert sorted(driver.shards()) == ["000000.npz", "000001.npz", "000002.npz"]
     assert b"a line that is no message 3" in (tmp_path / "errors").read_bytes()
 
@@ -130,5 +130,5 @@ def test_what_fails_in_the_users_code_is_reported_and_ends_the_worker(start, tmp
     assert "in on_train_end" in failure["where"]
     assert worker.process.wait(timeout=60) == 1
     assert "ZeroDivisionError: my bug" in (tmp_path / "errors").read_text().splitlines()[-1]
-    assert driver.parcel.exists()  # the parent may have others
+    assert driver.files.exists()  # the parent may have others
     assert sorted(driver.shards()) == ["000000.npz"]

@@ -16,10 +16,10 @@ import torch
 
 from lightning_memaudit import OutcomeStore
 from lightning_memaudit.exceptions import MismatchError, TrainingError
-from lightning_memaudit.training.engines.choice import Choice
-from lightning_memaudit.training.workers import pool as crew_module
-from lightning_memaudit.training.workers.pool import Crew
-from lightning_memaudit.training.workers.queue import Work
+from lightning_memaudit.training.engines.choice import EngineChoice
+from lightning_memaudit.training.workers import pool as pool_module
+from lightning_memaudit.training.workers.pool import WorkerPool
+from lightning_memaudit.training.workers.queue import ModelQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ import json, os, subprocess, sys, time
 
 folder, n_threads = sys.argv[1:]
 behaviour = json.load(open(folder + "/behaviour.json"))
-folder = behaviour["folder"]  # which stays when that of the crew is gone
+folder = behaviour["folder"]  # which stays when that of the pool is gone
 store = behaviour["store"] + "/outcomes/baseline"
 
 def say(**message):
@@ -80,53 +80,49 @@ for line in sys.stdin:
 
 
 class Scene:
-    """A crew of such workers in a folder."""
+    """A pool of such workers in a folder."""
 
     def __init__(self, folder: Path, n_models: int, **behaviour) -> None:
         self.folder = folder
         self.store = OutcomeStore(folder / "store")
         (folder / "store/outcomes/baseline").mkdir(parents=True)
-        self.work = Work(range(n_models), size=behaviour.pop("size_of_lease", 1), n_workers=2)
+        self.queue = ModelQueue(range(n_models), size=behaviour.pop("size_of_lease", 1), n_workers=2)
         (folder / "behaviour.json").write_text(
             json.dumps({"folder": str(folder), "store": self.store.url, **behaviour})
         )
         self.stored: list[int] = []
+        script = folder / "worker.py"
+        script.write_text(WORKER)
+        self.command: tuple[str, ...] = (sys.executable, str(script))
 
     @contextmanager
-    def crew(self, size: int = 1, damaged=(), *, started_early: bool = False) -> Iterator[Crew]:
-        with Crew(size=size, n_threads=3) as crew:
-            (crew.folder / "behaviour.json").symlink_to(self.folder / "behaviour.json")
+    def pool(self, size: int = 1, damaged=(), *, started_early: bool = False) -> Iterator[WorkerPool]:
+        with WorkerPool(n_beside=size, n_threads=3, command=self.command) as pool:
+            (pool.folder / "behaviour.json").symlink_to(self.folder / "behaviour.json")
             if started_early:
                 expected = self.times("starts") + size
-                crew.start()
+                pool.start()
                 wait_for(lambda: self.times("starts") == expected)
-            crew.open(self.work, lambda model_id: model_id not in damaged and self.store.has(model_id))
-            yield crew
+            pool.open(self.queue, lambda model_id: model_id not in damaged and self.store.has(model_id))
+            yield pool
 
     def play(self, size: int = 1, damaged=(), *, trains_along: bool = False, started_early: bool = False) -> list[int]:
-        with self.crew(size, damaged, started_early=started_early) as crew:
-            self.watch(crew, trains_along=trains_along)
+        with self.pool(size, damaged, started_early=started_early) as pool:
+            self.watch(pool, trains_along=trains_along)
         return self.stored
 
-    def watch(self, crew: Crew, *, trains_along: bool = False) -> None:
+    def watch(self, pool: WorkerPool, *, trains_along: bool = False) -> None:
         """Until nothing remains; models that this process would train are left to the workers, or done at once."""
         deadline = time.monotonic() + 60
-        while crew.wait() and time.monotonic() < deadline:
-            self.stored += crew.stored()
+        while pool.wait() and time.monotonic() < deadline:
+            self.stored += pool.stored()
             if trains_along:
-                self.stored += crew.take()
+                self.stored += pool.take()
             time.sleep(0.001)
 
     def times(self, what: str) -> int:
         path = self.folder / what
         return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-@pytest.fixture(autouse=True)
-def scripts(tmp_path, monkeypatch):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    monkeypatch.setattr(crew_module, "_COMMAND", (sys.executable, str(script)))
 
 
 def wait_for(condition) -> None:
@@ -150,16 +146,16 @@ def test_every_model_is_trained_once(size: int, size_of_lease: int, stammers: bo
     assert scene.times("starts") <= size  # some may have come too late
 
 
-def test_workers_that_were_started_early_wait_for_the_parcel(tmp_path: Path) -> None:
+def test_workers_that_were_started_early_wait_for_the_run(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 30)
-    with Crew(size=2, n_threads=3) as crew:
-        (crew.folder / "behaviour.json").symlink_to(tmp_path / "behaviour.json")
-        assert not crew.is_started
-        crew.start()
+    with WorkerPool(n_beside=2, n_threads=3, command=scene.command) as pool:
+        (pool.folder / "behaviour.json").symlink_to(tmp_path / "behaviour.json")
+        assert not pool.is_started
+        pool.start()
         wait_for(lambda: scene.times("starts") == 2)
-        assert crew.is_started
+        assert pool.is_started
         assert scene.times("opened") == 0
-    assert not crew.folder.exists()
+    assert not pool.folder.exists()
     assert sorted(scene.play(2, started_early=True)) == list(range(30))
     assert scene.times("starts") == 4
     assert scene.times("opened") == 2
@@ -177,10 +173,10 @@ def test_a_model_that_kills_whoever_trains_it_costs_only_itself(tmp_path: Path) 
 
 def test_this_process_does_not_take_what_killed_a_worker(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 3, kills=[0])
-    with scene.crew() as crew:
+    with scene.pool() as pool:
         wait_for(lambda: scene.times("trained-0") > 0)
         with pytest.raises(TrainingError, match="model 0"):
-            scene.watch(crew, trains_along=True)
+            scene.watch(pool, trains_along=True)
     assert sorted(scene.stored) == [1, 2]
     assert scene.times("trained-0") == 3
 
@@ -202,9 +198,9 @@ def test_a_damaged_shard_does_not_count_as_stored(tmp_path: Path) -> None:
 
 def test_workers_that_do_not_start_are_done_without(tmp_path: Path, caplog) -> None:
     scene = Scene(tmp_path, 40, starts=0)
-    with scene.crew() as crew:
+    with scene.pool() as pool:
         wait_for(lambda: caplog.records)
-        scene.watch(crew, trains_along=True)
+        scene.watch(pool, trains_along=True)
     [record] = caplog.records
     assert record.getMessage() == "one worker process less: 5 in a row ended before they began (exit code 1: no room)"
     assert scene.stored == [*range(40)]
@@ -220,16 +216,16 @@ def test_nobody_waits_for_workers_that_have_not_started(tmp_path: Path) -> None:
 
 def test_no_worker_waits_for_this_process(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 30)
-    with scene.crew():
+    with scene.pool():
         wait_for(lambda: all(scene.store.has(k) for k in range(30)))  # while this process attends to nothing
 
 
 def test_how_to_train_reaches_all_workers_and_those_that_come_later(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 9, kills_when_stored=[2], sleeps=0.3)
-    with scene.crew() as crew:
-        crew.use(Choice("ensemble", 2, compiled=True))
-        assert crew.take() == [0, 1]
-        scene.watch(crew)
+    with scene.pool() as pool:
+        pool.use(EngineChoice("ensemble", 2, compiled=True))
+        assert pool.take() == [0, 1]
+        scene.watch(pool)
     assert [scene.times(f"use-{what}") for what in ("ensemble", "2", "True")] == [2, 2, 2]
     assert scene.times("starts") == 2
     assert sorted(scene.stored) == list(range(2, 9))
@@ -242,9 +238,10 @@ def test_a_suspect_that_no_worker_is_left_for_is_an_error(tmp_path: Path) -> Non
     assert scene.stored == [0]
 
 
-def test_a_worker_that_cannot_even_be_made_is_done_without(tmp_path: Path, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(crew_module, "_COMMAND", (str(tmp_path / "no-such-program"),))
-    assert sorted(Scene(tmp_path, 5).play(2, trains_along=True)) == list(range(5))
+def test_a_worker_that_cannot_even_be_made_is_done_without(tmp_path: Path, caplog) -> None:
+    scene = Scene(tmp_path, 5)
+    scene.command = (str(tmp_path / "no-such-program"),)
+    assert sorted(scene.play(2, trains_along=True)) == list(range(5))
     assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
         "one worker process less: it cannot be started"
     ] * 2
@@ -259,7 +256,7 @@ def test_what_fails_in_a_worker_comes_out_as_it_was(tmp_path: Path) -> None:
     assert "In a worker process:\nTraceback" in caught.value.__notes__[0]
 
 
-def test_workers_and_their_own_processes_end_with_the_crew(tmp_path: Path) -> None:
+def test_workers_and_their_own_processes_end_with_the_pool(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 2, child=True)
     scene.play(2)
     pids = [int(pid) for pid in (tmp_path / "starts").read_text().split()]
@@ -271,7 +268,7 @@ def test_workers_and_their_own_processes_end_with_the_crew(tmp_path: Path) -> No
 
 def test_threads_devices_and_the_package_of_a_worker(monkeypatch) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    environment = crew_module._environment(1, 3)
+    environment = pool_module._environment(1, 3)
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("3", "3")
     assert environment.get("CUDA_VISIBLE_DEVICES") == os.environ.get("CUDA_VISIBLE_DEVICES")
     assert environment["PYTHONPATH"] == str(ROOT)  # a checkout; an installed package needs nothing
@@ -280,10 +277,10 @@ def test_threads_devices_and_the_package_of_a_worker(monkeypatch) -> None:
     for visible, devices in [(None, ["0", "1", "2", "0"]), ("4,7", ["4", "7", "4", "7"])]:
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert [crew_module._environment(i, 1)["CUDA_VISIBLE_DEVICES"] for i in range(4)] == devices
+        assert [pool_module._environment(i, 1)["CUDA_VISIBLE_DEVICES"] for i in range(4)] == devices
 
 
 def test_an_installed_package_is_not_put_before_the_standard_library(monkeypatch) -> None:
-    monkeypatch.setattr(crew_module.sysconfig, "get_path", lambda _: str(ROOT))
+    monkeypatch.setattr(pool_module.sysconfig, "get_path", lambda _: str(ROOT))
     monkeypatch.setenv("PYTHONPATH", "/of/the/user")
-    assert crew_module._environment(1, 1)["PYTHONPATH"] == "/of/the/user"
+    assert pool_module._environment(1, 1)["PYTHONPATH"] == "/of/the/user"

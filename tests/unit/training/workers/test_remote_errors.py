@@ -17,7 +17,7 @@ def test_errors_of_the_package_arrive_as_they_left(kind) -> None:
     error = rebuild(describe(caught(kind("store='x' belongs to another plan"))))
     assert type(error) is kind
     assert str(error) == "store='x' belongs to another plan"
-    assert "test_failure.py" in error.__notes__[0]
+    assert "test_remote_errors.py" in error.__notes__[0]
 
 
 def test_others_arrive_as_training_errors_with_their_name() -> None:

@@ -1,4 +1,4 @@
-"""A parcel is packed and unpacked in one process here; other processes are in tests/integration/test_processes.py."""
+"""A run is packed and unpacked in one process here; other processes are in tests/integration/test_processes.py."""
 
 import abc
 import dataclasses
@@ -18,22 +18,29 @@ from lightning.pytorch import Trainer
 from torch.utils import _pytree as pytree
 
 from lightning_memaudit.data.rows import TensorRows
+from lightning_memaudit.training.engines.choice import EngineOptions
 from lightning_memaudit.training.factories import as_given, data_factory, model_factory, trainer_recipe
-from lightning_memaudit.training.task import Recipe
-from lightning_memaudit.training.workers import serialization as parcel_module
-from lightning_memaudit.training.workers.serialization import NotSentError, Parcel, import_path, pack, unpack
+from lightning_memaudit.training.population import Recipe
+from lightning_memaudit.training.timing import Thresholds
+from lightning_memaudit.training.workers import serialization
+from lightning_memaudit.training.workers.serialization import NotSentError, SerializedRun, import_path, pack, unpack
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
 LARGE = 40_000
+OPTIONS = EngineOptions("off", Thresholds(use_workers=3.0))
 
 
-def parcel(*, model=TinyNet, data=TinyData, **recipe) -> Parcel:
+def serialized(*, model=TinyNet, data=TinyData, **recipe) -> SerializedRun:
     recipe = {"trainer": trainer_recipe(TRAINER)} | recipe
     recipe = Recipe(model_factory(model, None), as_given(data_factory(data)), **recipe)
-    return Parcel(recipe, {"n_examples": 3}, "store", {"engine": "trainer"}, (5,), ("a note",), import_path())
+    return SerializedRun(
+        recipe, {"n_examples": 3}, "store", {"engine": "trainer"}, (5,), ("a note",), import_path(), OPTIONS
+    )
 
 
-def sent(packed: Parcel, folder: Path, rows: TensorRows | None = None) -> tuple[Parcel, TensorRows | None]:
+def sent(
+    packed: SerializedRun, folder: Path, rows: TensorRows | None = None
+) -> tuple[SerializedRun, TensorRows | None]:
     pack(packed, folder, rows=rows)
     return unpack(folder)
 
@@ -42,7 +49,7 @@ def carried(thing, folder: Path):
     """Something on a data module, after its journey."""
     data = TinyData()
     data.thing = thing
-    return sent(parcel(data=data), folder)[0].recipe.data().thing
+    return sent(serialized(data=data), folder)[0].recipe.data().thing
 
 
 def addresses(path: Path) -> list[range]:
@@ -52,10 +59,11 @@ def addresses(path: Path) -> list[range]:
     return [range(int(low, 16), int(high, 16)) for low, high in bounds]
 
 
-def test_all_of_a_parcel_arrives(tmp_path: Path) -> None:
-    found, rows = sent(parcel(splits=["train"]), tmp_path)
+def test_all_of_a_run_arrives(tmp_path: Path) -> None:
+    found, rows = sent(serialized(splits=["train"]), tmp_path)
     assert (found.plan, found.store, found.choice) == ({"n_examples": 3}, "store", {"engine": "trainer"})
     assert (found.damaged, found.notes, found.recipe.splits) == ((5,), ("a note",), ["train"])
+    assert found.options == OPTIONS
     assert isinstance(found.recipe.model(), TinyNet)
     assert rows is None
 
@@ -66,7 +74,7 @@ def test_lambdas_closures_and_local_classes_travel_by_value(tmp_path: Path) -> N
     class Local(TinyNet):
         pass
 
-    assert sent(parcel(model=lambda: Local(width)), tmp_path)[0].recipe.model().hparams["width"] == 11
+    assert sent(serialized(model=lambda: Local(width)), tmp_path)[0].recipe.model().hparams["width"] == 11
 
 
 def test_types_that_are_no_plain_classes_travel_by_value(tmp_path: Path) -> None:
@@ -95,7 +103,7 @@ def test_types_that_are_no_plain_classes_travel_by_value(tmp_path: Path) -> None
 
 def test_a_data_module_travels_as_it_was_given(tmp_path: Path) -> None:
     data = TinyData(seed=4)
-    packed = parcel(data=data)
+    packed = serialized(data=data)
     data.setup()
     assert not hasattr(sent(packed, tmp_path)[0].recipe.data(), "train")
 
@@ -177,7 +185,7 @@ def test_what_is_mapped_outlives_its_file(tmp_path: Path) -> None:
     rows = TensorRows((torch.arange(LARGE),), pytree.tree_structure(0))
     data = TinyData()
     data.thing = np.arange(LARGE)
-    found, mapped = sent(parcel(data=data), tmp_path, rows)
+    found, mapped = sent(serialized(data=data), tmp_path, rows)
     for path in tmp_path.iterdir():
         path.unlink()
     assert found.recipe.data().thing[-1] == mapped.leaves[0][-1] == LARGE - 1
@@ -185,7 +193,7 @@ def test_what_is_mapped_outlives_its_file(tmp_path: Path) -> None:
 
 def test_training_rows_are_mapped(tmp_path: Path) -> None:
     rows = TensorRows((torch.randn(LARGE, 2), torch.arange(LARGE)), pytree.tree_structure((0, 1)))
-    _, found = sent(parcel(), tmp_path, rows)
+    _, found = sent(serialized(), tmp_path, rows)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(rows.leaves, found.leaves, strict=True))
     mapped = addresses(tmp_path / "rows.pt")
     assert all(any(leaf.data_ptr() in bounds for bounds in mapped) for leaf in found.leaves)
@@ -199,9 +207,9 @@ def test_a_mapped_file_of_the_users_is_not_copied(mode: str, tmp_path: Path) -> 
     if mode == "w+":
         array[:] = 77
         array.flush()
-    (tmp_path / "parcel").mkdir()
-    found = carried(array, tmp_path / "parcel")
-    assert sum(file.stat().st_size for file in (tmp_path / "parcel").iterdir()) < 20_000
+    (tmp_path / "serialized").mkdir()
+    found = carried(array, tmp_path / "serialized")
+    assert sum(file.stat().st_size for file in (tmp_path / "serialized").iterdir()) < 20_000
     assert (type(found), found.shape, found[4]) == (np.memmap, (LARGE, 1), array[4])
     assert found.flags.writeable == array.flags.writeable
     assert found[3] == (77 if mode == "w+" else 5)  # opened, not made anew
@@ -231,7 +239,7 @@ def test_what_cannot_be_pickled_is_named(part: str, kind: str, tmp_path: Path) -
         if part == "trainer":
             recipe = {"trainer": trainer_recipe(lambda: Trainer(default_root_dir=thing))}
         with pytest.raises(NotSentError, match=rf"executor: {part} cannot be sent .*Error: .*'ensemble'") as caught:
-            pack(parcel(model=model, data=data, **recipe), tmp_path, rows=None)
+            pack(serialized(model=model, data=data, **recipe), tmp_path, rows=None)
     assert caught.value.exit_code == 2
 
 
@@ -245,7 +253,7 @@ class Vanishing:
 def test_what_cannot_be_rebuilt_says_so(tmp_path: Path) -> None:
     data = TinyData()
     data.thing = Vanishing()
-    pack(parcel(data=data), tmp_path, rows=None)
+    pack(serialized(data=data), tmp_path, rows=None)
     with pytest.raises(NotSentError, match=r"cannot be rebuilt in another process \(ModuleNotFoundError: No module"):
         unpack(tmp_path)
 
@@ -254,20 +262,20 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
     data = TinyData()
     data.thing = np.zeros(LARGE)
     with pytest.raises(NotSentError, match=rf"cannot be written to {tmp_path}/gone .*TMPDIR"):
-        pack(parcel(data=data), tmp_path / "gone", rows=None)
+        pack(serialized(data=data), tmp_path / "gone", rows=None)
 
 
 def test_modules_are_imported_from_where_the_sender_imports_them(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "path", ["", "relative", "/absolute"])
     monkeypatch.chdir(tmp_path)
     assert import_path() == (str(tmp_path), str(tmp_path / "relative"), "/absolute")
-    (tmp_path / "parcel").mkdir()
-    pack(parcel(), tmp_path / "parcel", rows=None)
+    (tmp_path / "serialized").mkdir()
+    pack(serialized(), tmp_path / "serialized", rows=None)
     monkeypatch.setattr(sys, "path", ["/before", "/absolute"])
-    unpack(tmp_path / "parcel")
+    unpack(tmp_path / "serialized")
     assert sys.path == [str(tmp_path), str(tmp_path / "relative"), "/absolute", "/before"]
 
 
 def test_only_the_dtypes_that_numpy_has_are_sent_as_arrays() -> None:
-    for dtype in parcel_module._NUMPY_HAS:
+    for dtype in serialization._NUMPY_HAS:
         assert torch.from_numpy(torch.empty(1, dtype=dtype).numpy()).dtype is dtype

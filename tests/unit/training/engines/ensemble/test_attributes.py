@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lightning_memaudit.training.engines.ensemble.attributes import attributes_of, first_difference
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 from tests.helpers import zoo
 
 
@@ -166,7 +166,7 @@ def test_a_vocabulary_hides_nothing(make) -> None:
 
 
 def test_nobody_is_looked_at_for_ever() -> None:
-    with pytest.raises(NotHonoured, match="a module that holds more than 20,000 values besides its tensors"):
+    with pytest.raises(Unsupported, match="a module that holds more than 20,000 values besides its tensors"):
         attributes_of(Holds(a=[(i,) for i in range(10**5)]))
 
 

@@ -20,7 +20,7 @@ from lightning_memaudit.training.engines.ensemble.inspection import (
     without_dropout,
     without_metrics,
 )
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 from lightning_memaudit.training.task import silenced
 from tests.helpers import zoo
 
@@ -184,7 +184,7 @@ def test_modules_inside_are_watched_too(trainer) -> None:
     ],
 )
 def test_what_stacked_models_would_get_wrong(besides, message, trainer) -> None:
-    with pytest.raises(NotHonoured, match=message):
+    with pytest.raises(Unsupported, match=message):
         inspected(Step(besides), trainer)
 
 
@@ -203,7 +203,7 @@ def test_what_stacked_models_would_get_wrong(besides, message, trainer) -> None:
     ],
 )
 def test_modules_that_are_refused(module, message, trainer) -> None:
-    with pytest.raises(NotHonoured, match=message):
+    with pytest.raises(Unsupported, match=message):
         inspected(module(), trainer)
 
 
@@ -212,7 +212,7 @@ def test_the_loss_of_an_output() -> None:
     assert loss_of(loss) is loss
     assert loss_of({"loss": loss, "x": 1}) is loss
     for output in (None, {"x": loss}, torch.ones(1), 1.0, {"loss": None}):
-        with pytest.raises(NotHonoured, match="no scalar loss"):
+        with pytest.raises(Unsupported, match="no scalar loss"):
             loss_of(output)
 
 
@@ -272,7 +272,7 @@ def test_the_value_of_a_metric_may_not_be_used(used, trainer) -> None:
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return used(self.accuracy(self(batch[0]), batch[1]), self.loss(batch))
 
-    with pytest.raises(NotHonoured, match="training_step, which uses the value of a metric"):
+    with pytest.raises(Unsupported, match="training_step, which uses the value of a metric"):
         inspected(Uses(), trainer)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +14,25 @@ from torch import nn, optim
 from lightning_memaudit import SubsetPlan
 from lightning_memaudit.training.engines.ensemble.chunk import train_chunk
 from lightning_memaudit.training.engines.ensemble.gradients import Traces
-from lightning_memaudit.training.engines.ensemble.loop import EnsembleLoop, Known
+from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo, EnsembleLoop
 from lightning_memaudit.training.engines.equivalence import _perturbed
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
-from lightning_memaudit.training.engines.support import CALLED_HOOKS, NotHonoured
+from lightning_memaudit.training.engines.support import CALLED_HOOKS, Unsupported
 from tests.helpers import zoo
 from tests.helpers.engines import (
-    PLAN,
     REPEATABLE,
     STACKABLE,
     by_trainer,
     difference,
     in_memory,
     n_flips,
-    population,
     reference,
+    run_of,
     together,
 )
 
 if TYPE_CHECKING:
-    from lightning_memaudit.training.task import Population
+    from lightning_memaudit.training.run import Run
 
 
 TRACES: dict[Any, Traces] = defaultdict(Traces)  # of a module; its recipes share the traced step, as chunks do
@@ -46,7 +43,7 @@ def test_parameters_and_outcomes_are_those_of_the_trainer(name) -> None:
     """After 20 steps (fewer where the recipe says so), on a recipe that is stable."""
     model = STACKABLE[name]["model"]
     family = zoo.Optimizer if getattr(model, "func", None) is zoo.Optimizer else model
-    found = together(population(**STACKABLE[name]), known=Known(traces=TRACES[family]))
+    found = together(run_of(**STACKABLE[name]), memo=ChunkMemo(traces=TRACES[family]))
     for model_id, trained in enumerate(found):
         expected = reference(name, model_id)
         assert difference(trained, expected) < 1e-5
@@ -68,18 +65,18 @@ def test_parameters_and_outcomes_are_those_of_the_trainer(name) -> None:
     ],
 )
 def test_what_is_traced(name, steady) -> None:
-    known = Known()
-    together(population(**STACKABLE[name]), known=known)
-    assert known.inspection.steady == steady
-    assert len(known.traces.steps) == (1 if steady else 0)  # batches of 8; the last one of 4 is too rare
+    memo = ChunkMemo()
+    together(run_of(**STACKABLE[name]), memo=memo)
+    assert memo.inspection.steady == steady
+    assert len(memo.traces.steps) == (1 if steady else 0)  # batches of 8; the last one of 4 is too rare
 
 
 def test_chunks_share_what_they_learn_and_may_differ_in_size() -> None:
-    people, known = population(zoo.BatchNorm), Known()
-    found = [trained for ids in ((0, 1), (2, 3), (4,)) for trained in together(people, ids, known=known)]
-    assert len(known.traces.steps) == 2  # for two models and for one
+    run, memo = run_of(zoo.BatchNorm), ChunkMemo()
+    found = [trained for ids in ((0, 1), (2, 3), (4,)) for trained in together(run, ids, memo=memo)]
+    assert len(memo.traces.steps) == 2  # for two models and for one
     for model_id, trained in enumerate(found):
-        assert difference(trained, in_memory(people, model_id)) < 1e-5
+        assert difference(trained, in_memory(run, model_id)) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -90,9 +87,9 @@ def test_chunks_share_what_they_learn_and_may_differ_in_size() -> None:
     ],
 )
 def test_other_designs(plan) -> None:
-    people = population(zoo.Net)
-    for model_id, trained in enumerate(together(people, (0, 1, 2), plan=plan)):
-        assert difference(trained, by_trainer(people, model_id, plan=plan)) < 1e-5
+    run = run_of(zoo.Net, plan=plan)
+    for model_id, trained in enumerate(together(run, (0, 1, 2))):
+        assert difference(trained, by_trainer(run, model_id)) < 1e-5
 
 
 class Chaotic(zoo.Net):
@@ -112,17 +109,15 @@ def noisy_data() -> zoo.Data:
     return zoo.Data(torch.utils.data.TensorDataset(x, torch.where(torch.arange(len(y)) % 2 == 0, y, noise)))
 
 
-def nudged(people: Population) -> Population:
-    twin = copy.copy(people)
-    twin.recipe = replace(people.recipe, model=partial(_perturbed, people.recipe.model))
-    return twin
+def nudged(run: Run) -> Run:
+    return run.of_arm(model=partial(_perturbed, run.population.recipe.model))
 
 
 def test_on_a_chaotic_recipe_flips_are_no_more_than_one_ulp_causes() -> None:
-    people, ids = population(Chaotic, data=noisy_data, max_epochs=20), range(8)
-    references = [in_memory(people, k) for k in ids]
-    of_an_ulp = [n_flips(in_memory(nudged(people), k), references[k]) for k in ids]
-    stacked = together(people, ids)
+    run, ids = run_of(Chaotic, data=noisy_data, max_epochs=20), range(8)
+    references = [in_memory(run, k) for k in ids]
+    of_an_ulp = [n_flips(in_memory(nudged(run), k), references[k]) for k in ids]
+    stacked = together(run, ids)
     found = [n_flips(stacked[k], references[k]) for k in ids]
     assert min(difference(stacked[k], references[k]) for k in ids) > 1e-3  # chaotic it is
     assert sum(of_an_ulp) > 20
@@ -132,9 +127,9 @@ def test_on_a_chaotic_recipe_flips_are_no_more_than_one_ulp_causes() -> None:
 
 def test_dropout_is_equal_in_distribution() -> None:
     """Weights and accuracies of 24 models each way, from the same seeds, have the same mean and spread."""
-    people, ids = population(zoo.Dropout, max_epochs=3), range(24)
-    ours = together(people, ids)
-    theirs = [in_memory(people, k) for k in ids]
+    run, ids = run_of(zoo.Dropout, max_epochs=3), range(24)
+    ours = together(run, ids)
+    theirs = [in_memory(run, k) for k in ids]
 
     def statistics(models: list[Any]) -> np.ndarray:
         norms = [[float(tensor.norm()) for tensor in trained.weights.values()] for trained in models]
@@ -165,7 +160,7 @@ class KeepsMasks(zoo.Dropout):
 
 def test_random_numbers_of_dropout_never_come_again() -> None:
     """The order of an epoch is drawn from each model's own numbers; masks go on where the last epoch left them."""
-    masks = torch.cat([trained.weights["masks"] for trained in together(population(KeepsMasks))]) > 0
+    masks = torch.cat([trained.weights["masks"] for trained in together(run_of(KeepsMasks))]) > 0
     assert float(masks.float().mean()) == pytest.approx(0.5, abs=0.06)
     for i, mask in enumerate(masks):
         for other in masks[:i]:
@@ -195,8 +190,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_stacked_is_refused_with_the_reason(name) -> None:
     options, reason = REFUSED[name]
-    with pytest.raises(NotHonoured, match=reason):
-        together(population(**options))
+    with pytest.raises(Unsupported, match=reason):
+        together(run_of(**options))
 
 
 @pytest.mark.parametrize(
@@ -204,37 +199,38 @@ def test_what_cannot_be_stacked_is_refused_with_the_reason(name) -> None:
 )
 def test_hooks_are_written_for_one_model(hook) -> None:
     kind = type("Hooked", (zoo.Net,), {hook: lambda self, *arguments, **more: arguments and arguments[0]})
-    with pytest.raises(NotHonoured, match=f"the hook {hook}, which is written for one model"):
-        together(population(kind))
+    with pytest.raises(Unsupported, match=f"the hook {hook}, which is written for one model"):
+        together(run_of(kind))
 
 
 @pytest.mark.parametrize("module", [zoo.ReadsTheLoss, zoo.Branches, zoo.BooleanMask])
 def test_what_vmap_cannot_do_is_an_error(module) -> None:
+    run = run_of(module)
     with pytest.raises(RuntimeError, match="vmap"):
-        train_chunk(population(module), PLAN, (0, 1), read_into_memory(population(module)), Known())
+        train_chunk(run, (0, 1), read_into_memory(run.population), ChunkMemo())
 
 
 def test_subsets_of_different_sizes_are_refused() -> None:
     plan = SubsetPlan(zoo.N, design="bernoulli", subset_fraction=0.5, seed=0)
     sizes = [int(plan.mask(k).sum()) for k in range(20)]
     other = next(k for k in range(20) if sizes[k] != sizes[0])
-    with pytest.raises(NotHonoured, match="subsets of different sizes"):
-        together(population(zoo.Net), (0, other), plan=plan)
+    with pytest.raises(Unsupported, match="subsets of different sizes"):
+        together(run_of(zoo.Net, plan=plan), (0, other))
 
 
 def test_models_that_train_other_parameters_are_refused() -> None:
-    people = population(zoo.RandomlyFrozen)
-    with pytest.raises(NotHonoured, match="models of different shapes"):
-        together(people, range(8))
+    run = run_of(zoo.RandomlyFrozen)
+    with pytest.raises(Unsupported, match="models of different shapes"):
+        together(run, range(8))
 
 
 def test_a_constant_that_differs_is_noticed_in_a_later_chunk() -> None:
-    people, known = population(zoo.RandomConstant), Known()
+    run, memo = run_of(zoo.RandomConstant), ChunkMemo()
     odd = []
     for model_id in range(12):
         try:
-            together(people, [model_id], known=known)
-        except NotHonoured as error:
+            together(run, [model_id], memo=memo)
+        except Unsupported as error:
             assert "the attribute constants[1]" in str(error)  # noqa: PT017
             odd.append(model_id)
     assert 0 < len(odd) < 12
@@ -242,13 +238,13 @@ def test_a_constant_that_differs_is_noticed_in_a_later_chunk() -> None:
 
 
 def test_a_loop_that_did_not_run_has_no_models() -> None:
-    loop = EnsembleLoop(None, [], spare=zoo.Net(), known=Known())
+    loop = EnsembleLoop(None, [], spare=zoo.Net(), memo=ChunkMemo())
     with pytest.raises(RuntimeError, match="has trained nothing"):
         loop.stack  # noqa: B018
 
 
 def test_memory_of_a_model_is_estimated() -> None:
-    known = Known()
-    together(population(zoo.Net), known=known)
+    memo = ChunkMemo()
+    together(run_of(zoo.Net), memo=memo)
     parameters = 4 * (zoo.FEATURES * 8 + 8 + 8 * 3 + 3)
-    assert 5 * parameters < known.bytes_per_model < 40 * parameters
+    assert 5 * parameters < memo.bytes_per_model < 40 * parameters

@@ -10,7 +10,7 @@ from torch import nn, optim
 
 from lightning_memaudit.training.engines.ensemble.optimizers import clip_per_model, step_stacked
 from lightning_memaudit.training.engines.ensemble.stack import Stack
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 
 CPU = torch.device("cpu")
 ELEMENTWISE = {
@@ -122,7 +122,7 @@ def with_hook(parameters) -> optim.Optimizer:
 )
 def test_optimizers_that_may_be_wrong_on_a_stack_are_refused(make, message) -> None:
     each = modules(2)
-    with pytest.raises(NotHonoured, match=message):
+    with pytest.raises(Unsupported, match=message):
         step_stacked(make(each[0].parameters()), each[0], Stack.of(each, CPU), may_fuse=True)
 
 

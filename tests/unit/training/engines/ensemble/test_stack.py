@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_memaudit.training.engines.ensemble.stack import Stack
-from lightning_memaudit.training.engines.support import NotHonoured
+from lightning_memaudit.training.engines.support import Unsupported
 from tests.helpers import zoo
 
 CPU = torch.device("cpu")
@@ -78,5 +78,5 @@ def freezes() -> nn.Module:
     ],
 )
 def test_models_must_be_alike(first, second) -> None:
-    with pytest.raises(NotHonoured, match="models of different shapes"):
+    with pytest.raises(Unsupported, match="models of different shapes"):
         Stack.of([first(), second()], CPU)

@@ -12,24 +12,23 @@ import torch
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
 from lightning_memaudit.training.engines.in_memory.loop import InMemoryLoop, without_logging
-from lightning_memaudit.training.engines.support import CALLED_HOOKS, NotHonoured, StoppedEarly
+from lightning_memaudit.training.engines.support import CALLED_HOOKS, StoppedEarly, Unsupported
 from lightning_memaudit.training.task import fit
 from tests.helpers import zoo
 from tests.helpers.engines import (
-    PLAN,
     REPEATABLE,
     assert_identical,
     by_trainer,
     difference,
     in_memory,
-    population,
     reference,
+    run_of,
 )
 
 
 @pytest.mark.parametrize("name", REPEATABLE)
 def test_the_same_bits(name) -> None:
-    assert_identical(in_memory(population(**REPEATABLE[name])), reference(name, 0))
+    assert_identical(in_memory(run_of(**REPEATABLE[name])), reference(name, 0))
 
 
 def test_other_models_are_other_models() -> None:
@@ -102,8 +101,8 @@ class RecordedNone(Recorded):
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("module", [Recorded, RecordedTensor, RecordedNone])
 def test_hooks_are_called_in_the_same_order_with_the_same_arguments(module, workers) -> None:
-    people = population(module, data=lambda: zoo.Data(num_workers=workers), max_epochs=2, gradient_clip_val=0.3)
-    expected, found = by_trainer(people), in_memory(people)
+    run = run_of(module, data=lambda: zoo.Data(num_workers=workers), max_epochs=2, gradient_clip_val=0.3)
+    expected, found = by_trainer(run), in_memory(run)
     assert {call[0] for call in expected.module.calls} >= set(CALLED_HOOKS)
     assert len(expected.module.calls) > 60
     assert found.module.calls == expected.module.calls
@@ -129,8 +128,8 @@ for _name in CALLED_HOOKS:
 
 
 def test_hooks_may_change_weights_and_gradients() -> None:
-    people = population(Projects)
-    assert_identical(in_memory(people), by_trainer(people))
+    run = run_of(Projects)
+    assert_identical(in_memory(run), by_trainer(run))
 
 
 class Transfers(zoo.Net):
@@ -151,14 +150,14 @@ class TransferringData(zoo.Data):
 
 @pytest.mark.parametrize("options", [{"model": Transfers}, {"model": zoo.Net, "data": TransferringData}])
 def test_transfer_hooks_of_module_and_data_module(options) -> None:
-    people = population(**options)
-    trained = in_memory(people)
-    assert_identical(trained, by_trainer(people))
+    run = run_of(**options)
+    trained = in_memory(run)
+    assert_identical(trained, by_trainer(run))
     assert difference(trained, reference("mlp", 0)) > 0.01
 
 
 def test_a_run_of_some_steps_stops_before_the_next_one() -> None:
-    people = population(Recorded)
+    run = run_of(Recorded)
     modules = []
 
     class Keeps(InternalCallback):
@@ -166,7 +165,7 @@ def test_a_run_of_some_steps_stops_before_the_next_one() -> None:
             modules.append(pl_module)
 
     with pytest.raises(StoppedEarly):
-        fit(people, PLAN, 0, [Keeps(), InMemoryLoop(read_into_memory(people).train, n_steps=5)], validate=False)
+        fit(run, 0, [Keeps(), InMemoryLoop(read_into_memory(run.population).train, n_steps=5)], validate=False)
     assert [call[0] for call in modules[0].calls].count("training_step") == 5
     assert [call[0] for call in modules[0].calls][-2:] == ["on_train_epoch_end", "on_train_epoch_start"]
 
@@ -183,19 +182,19 @@ def test_a_process_that_is_asked_to_end_ends_as_by_ctrl_c() -> None:
     """Lightning keeps SIGTERM to itself during a fit, and heeds it between steps."""
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        in_memory(population(Terminated))
+        in_memory(run_of(Terminated))
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_was_logged_cannot_be_asked_for() -> None:
-    people = population(zoo.ReadsMetrics)
-    by_trainer(people)
-    with pytest.raises(NotHonoured, match=r"trainer\.callback_metrics, since subset models do not log"):
-        in_memory(people)
+    run = run_of(zoo.ReadsMetrics)
+    by_trainer(run)
+    with pytest.raises(Unsupported, match=r"trainer\.callback_metrics, since subset models do not log"):
+        in_memory(run)
 
 
 def test_logging_is_put_back() -> None:
-    module = by_trainer(population(zoo.Net)).module
+    module = by_trainer(run_of(zoo.Net)).module
     connector = module.trainer._logger_connector
     with without_logging(module):
         assert module.log("loss", 1.0) is None
