@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_memaudit.callbacks.dp.account import Account
 from lightning_memaudit.callbacks.dp.attachment import Attachment
 from lightning_memaudit.callbacks.dp.refusals import check_module_hooks, check_optimizers, check_trainer
+from lightning_memaudit.compat.opacus import check_private_steps as check_opacus
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.functional.accounting import Mechanism, epsilon_spent
 from lightning_memaudit.functional.checks import argument_error, as_positive_int
@@ -142,6 +143,7 @@ class DifferentialPrivacy(Callback):
         if stage != "fit":
             return
         self._detach()
+        check_opacus()
         splits = self.max_physical_batch_size is not None
         check_trainer(trainer, splits_batches=splits)
         check_module_hooks(pl_module, self.grad_sample_mode, splits_batches=splits)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback
-from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
+from lightning_memaudit.compat.torch import scale_scheduler
 from lightning_memaudit.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -47,13 +48,4 @@ class LearningRate(Callback):
                     if name in group:
                         group[name] = group[name] * factors[-1]
             for scheduler in mine:
-                _scale(scheduler, factors)
-
-
-def _scale(scheduler: Any, factors: list[float]) -> None:
-    for part in (scheduler, *getattr(scheduler, "_schedulers", ())):
-        if isinstance(part, LRScheduler):
-            for name in ("base_lrs", "max_lrs", "_last_lr"):
-                if hasattr(part, name):
-                    rates = [rate * factor for rate, factor in zip(getattr(part, name), factors, strict=True)]
-                    setattr(part, name, rates)
+                scale_scheduler(scheduler, factors)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS
 from lightning_memaudit.callbacks.trained_weights import tensors_of
+from lightning_memaudit.compat.lightning import before_batch_transfer
 from lightning_memaudit.data.datamodule import SubsetDataModule
 from lightning_memaudit.data.loaders import check_map_style, sequential_loader
 from lightning_memaudit.data.randomness import seeded
@@ -176,16 +177,16 @@ class Recording:
     def _transformed(self, trainer: Trainer, pl_module: LightningModule) -> LightningModule:
         if self.transform is None:
             return pl_module
-        pl_module._trainer = None  # a copy of the module is none of its Trainer and data
+        pl_module.trainer = None  # a copy of the module is none of its Trainer and data
         try:
             changed = self.transform(pl_module)
         finally:
-            pl_module._trainer = trainer
+            pl_module.trainer = trainer
         if not isinstance(changed, LightningModule):
             raise ConfigurationError(
                 f"arm {self.arm!r}: transform must return a LightningModule, and returned a {type(changed).__name__}"
             )
-        changed._trainer = trainer
+        changed.trainer = trainer
         return changed
 
     def _score(
@@ -370,7 +371,7 @@ def _first_batch(loader: DataLoader[Any]) -> DataLoader[Any]:
 
 def _to_device(trainer: Trainer, batch: Any) -> Any:
     batch = trainer.precision_plugin.convert_input(batch)
-    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    batch = before_batch_transfer(trainer, trainer.lightning_module, batch)
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 

@@ -62,12 +62,13 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Any]) -> None:
 def _load_buffer(module: nn.Module, name: str, saved: torch.Tensor) -> None:
     parent, _, own = name.rpartition(".")
     holder = module.get_submodule(parent)
-    if own not in holder._buffers:
+    present = dict(holder.named_buffers(recurse=False, remove_duplicate=False)).get(own)
+    is_empty = own not in vars(holder) and getattr(holder, own, saved) is None
+    if present is None and not is_empty:
         holder.register_buffer(own, None)
-    present = holder._buffers[own]
     if present is None or is_lazy(present) or present.shape != saved.shape:  # as trained: made or grown on the way
         device = saved.device if present is None else present.device
-        holder._buffers[own] = saved.clone().to(device)
+        setattr(holder, own, saved.clone().to(device))
     else:
         present.copy_(saved)
 

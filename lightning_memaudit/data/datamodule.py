@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Subset
 
+from lightning_memaudit.compat.torch import batch_norms
 from lightning_memaudit.data.loaders import (
     check_made_over,
     check_map_style,
@@ -157,7 +157,7 @@ class SubsetDataModule(LightningDataModule):
 
     def _normalises_batches(self) -> bool:
         pl_module = getattr(self.source.datamodule.trainer, "lightning_module", None)
-        return pl_module is not None and any(isinstance(layer, _BatchNorm) for layer in pl_module.modules())
+        return pl_module is not None and any(isinstance(layer, batch_norms()) for layer in pl_module.modules())
 
     def _checked(self, dataset: Dataset[Any]) -> Dataset[Any]:
         n_examples = check_map_style(dataset, what="the training data set")

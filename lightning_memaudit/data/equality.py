@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
+
+from lightning_memaudit.compat.torch import flatten
 
 __all__ = ["equal"]
 
@@ -19,8 +20,8 @@ def equal(first: Any, second: Any, *, levels: int = 4) -> bool:
         second: The other one.
         levels: How deep objects without an ``==`` of their own are looked into; deeper ones are not the same.
     """
-    leaves, spec = pytree.tree_flatten(first)
-    others, other_spec = pytree.tree_flatten(second)
+    leaves, spec = flatten(first)
+    others, other_spec = flatten(second)
     return bool(spec == other_spec) and all(_equal_leaf(a, b, levels) for a, b in zip(leaves, others, strict=True))
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import cloudpickle
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
+from lightning_memaudit.compat.torch import containers_missing, flatten, leaves_of, unflatten
 from lightning_memaudit.data.equality import equal
 from lightning_memaudit.data.randomness import random_state, seeded
 from lightning_memaudit.exceptions import UnsupportedDataError
@@ -69,14 +69,14 @@ class TensorRows:
     """
 
     leaves: tuple[torch.Tensor, ...]
-    spec: pytree.TreeSpec
+    spec: Any
 
     def __len__(self) -> int:
         return len(self.leaves[0])
 
     def batch(self, indices: torch.Tensor) -> Any:
         """The minibatch of ``indices``; an index of several dimensions gives batches stacked alike."""
-        return pytree.tree_unflatten(self.gather(indices), self.spec)
+        return unflatten(self.gather(indices), self.spec)
 
     def gather(self, indices: torch.Tensor) -> list[torch.Tensor]:
         """The tensors of a minibatch; row by row, which is three times as fast as indexing."""
@@ -174,8 +174,11 @@ def materialise(loader: DataLoader[Any], *, seed: int, limit: float | None = Non
         else ``CollatedRows``.
 
     Raises:
-        NotInMemoryError: Too large, or reading draws random numbers or gives something else the second time.
+        NotInMemoryError: Too large; reading draws random numbers or gives something else the second time; or torch
+            lacks what takes batches apart.
     """
+    if reason := containers_missing():
+        raise NotInMemoryError(reason)
     if loader.num_workers and loader.worker_init_fn is not None:
         raise NotInMemoryError("worker_init_fn, which may change what worker processes read")
     allowed = available_memory() / 4 if limit is None else limit
@@ -234,10 +237,10 @@ def _gathered(samples: list[Any], collate: Callable[[list[Any]], Any], batch_siz
 
 def _stacked(samples: list[Any], collate: Callable[[list[Any]], Any]) -> TensorRows | None:
     columns: list[list[torch.Tensor]] = []
-    spec: pytree.TreeSpec | None = None
+    spec: Any = None
     for start in range(0, len(samples), _COLLATED_AT_ONCE):
         part = samples[start : start + _COLLATED_AT_ONCE]
-        leaves, part_spec = pytree.tree_flatten(collate(part))
+        leaves, part_spec = flatten(collate(part))
         whole = all(isinstance(leaf, torch.Tensor) and leaf.ndim and len(leaf) == len(part) for leaf in leaves)
         if not leaves or not whole or part_spec != (spec or part_spec):
             return None
@@ -260,12 +263,12 @@ def _gathers(rows: TensorRows, samples: list[Any], collate: Callable[[list[Any]]
 
 
 def _shapes(sample: Any) -> tuple[Any, ...]:
-    return tuple(getattr(leaf, "shape", None) for leaf in pytree.tree_leaves(sample))
+    return tuple(getattr(leaf, "shape", None) for leaf in leaves_of(sample))
 
 
 def _bytes(tree: Any) -> float:
     total = 0.0
-    for leaf in pytree.tree_leaves(tree):
+    for leaf in leaves_of(tree):
         if isinstance(leaf, torch.Tensor | np.ndarray):
             total += leaf.nbytes
         else:

@@ -7,9 +7,7 @@ an upper bound.
 
 from __future__ import annotations
 
-import logging
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
+from lightning_memaudit.compat.opacus import privacy_losses, renyi_divergence
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.checks import argument_error, as_positive_int, as_probability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "NOISE_RANGE",
@@ -30,7 +29,6 @@ __all__ = [
     "affordable_steps",
     "epsilon_spent",
     "noise_multiplier",
-    "root_logger_kept",
 ]
 
 NOISE_RANGE = (0.05, 1e4)
@@ -198,16 +196,6 @@ def affordable_steps(
     return low
 
 
-@contextmanager
-def root_logger_kept() -> Iterator[None]:
-    """Import Opacus inside: it hangs a handler onto the root logger, after which other libraries' messages show."""
-    handlers = logging.root.handlers[:]
-    try:
-        yield
-    finally:
-        logging.root.handlers[:] = handlers
-
-
 @lru_cache(maxsize=64)  # every model of an arm asks for the same
 def _least_noise(target: float, delta: float, before: tuple[NoisySteps, ...], more: NoisySteps) -> float:
     def excess(log_noise: float, spent: Callable[[tuple[NoisySteps, ...], float], float]) -> float:
@@ -241,9 +229,6 @@ def _spent(history: tuple[NoisySteps, ...], delta: float) -> float:
 
 def _numerical_epsilon(history: tuple[NoisySteps, ...], delta: float, bound: float) -> float:
     """``PRVAccountant.get_epsilon`` on grids of 2^k points, which serve histories of many lengths."""
-    with root_logger_kept():
-        from opacus.accountants.analysis.prv import compose_heterogeneous  # type: ignore[import-untyped]
-
     delta_error = _DELTA_ERROR * delta
     total = 2.0 ** math.ceil(math.log2(sum(part.steps for part in history)))
     single = [_renyi_epsilon((part._replace(steps=1),), delta_error / (8 * total)) for part in history]
@@ -255,16 +240,14 @@ def _numerical_epsilon(history: tuple[NoisySteps, ...], delta: float, bound: flo
         points, mesh = _MAX_POINTS, mesh * points / _MAX_POINTS
         error = mesh * math.sqrt(total * math.log(12 / delta_error) / 2)
     losses = [_one_step(part.noise_multiplier, part.sample_rate, points, mesh) for part in history]
-    composed = compose_heterogeneous(losses, [part.steps for part in history])
+    composed = privacy_losses().compose_heterogeneous(losses, [part.steps for part in history])
     return float(composed.compute_epsilon(delta, delta_error, error)[2])
 
 
 @lru_cache(maxsize=4)
 def _one_step(noise: float, sample_rate: float, points: int, mesh: float) -> Any:
     """The privacy loss of one step on a grid around 0."""
-    with root_logger_kept():
-        from opacus.accountants.analysis import prv  # type: ignore[import-untyped]
-
+    prv = privacy_losses()
     last = points / 2 - 0.25  # rounds to points / 2, one more than on the other side, which the composition counts on
     domain = prv.Domain.create_aligned((1.25 - points / 2) * mesh, last * mesh, mesh)
     loss = prv.PoissonSubsampledGaussianPRV(sample_rate, noise)
@@ -281,10 +264,7 @@ def _renyi_epsilon(history: tuple[NoisySteps, ...], delta: float) -> float:
 
 @lru_cache(maxsize=256)
 def _renyi(noise: float, sample_rate: float) -> Any:
-    with root_logger_kept():
-        from opacus.accountants.analysis.rdp import compute_rdp  # type: ignore[import-untyped]
-
-    return compute_rdp(q=sample_rate, noise_multiplier=noise, steps=1, orders=_ORDERS)
+    return renyi_divergence(sample_rate=sample_rate, noise_multiplier=noise, orders=_ORDERS)
 
 
 def _checked(history: Iterable[NoisySteps | tuple[float, float, int]]) -> tuple[NoisySteps, ...]:

@@ -33,7 +33,16 @@ def plot_metric(metric: Metric, val: Tensor | Sequence[Tensor] | None, ax: Axes 
         True
     """
     from matplotlib import pyplot
+    from torchmetrics.utilities.plot import plot_single_or_multi_val
 
     axes = pyplot.subplots()[1] if ax is None else ax
-    metric._plot(val, axes)
+    plot_single_or_multi_val(
+        metric.compute() if val is None else val,
+        ax=axes,
+        higher_is_better=metric.higher_is_better,
+        name=type(metric).__name__,
+        lower_bound=metric.plot_lower_bound,
+        upper_bound=metric.plot_upper_bound,
+        legend_name=metric.plot_legend_name,
+    )
     return cast("Figure", axes.figure), axes

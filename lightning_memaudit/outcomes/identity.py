@@ -7,7 +7,6 @@ import dataclasses
 import enum
 import functools
 import hashlib
-import inspect
 import json
 import math
 import re
@@ -19,6 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+from lightning_memaudit.compat.lightning import arguments_of, hyperparameters
+from lightning_memaudit.compat.torch import inner_schedulers, scheduler_settings
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -103,11 +105,7 @@ def describe_model(pl_module: LightningModule, *, initial_weights: str | None = 
     """
     return {
         "class": _name(type(pl_module)),
-        "hparams": {
-            name: canonical(value)
-            for name, value in getattr(pl_module, "hparams_initial", {}).items()
-            if name != "_instantiator"  # says who built the module, not what it is
-        },
+        "hparams": {name: canonical(value) for name, value in hyperparameters(pl_module).items()},
         "layers": {
             name: without_addresses(module.extra_repr())
             for name, module in pl_module.named_modules()
@@ -232,16 +230,8 @@ def _describe_draws(sampler: Any) -> dict[str, Any]:
 
 
 def _describe_scheduler(scheduler: Any, with_step_counts: bool) -> dict[str, Any]:
-    state = {
-        key: value
-        for key, value in scheduler.state_dict().items()
-        if not key.startswith("_") and (with_step_counts or isinstance(value, bool) or not isinstance(value, int))
-    }
-    if with_step_counts:  # the only place where these schedulers keep their arguments
-        for key in ("lr_lambdas", "_milestones", "_schedule_phases"):
-            if hasattr(scheduler, key):
-                state[key] = getattr(scheduler, key)
-    inner = [_describe_scheduler(part, with_step_counts) for part in getattr(scheduler, "_schedulers", ())]
+    state = scheduler_settings(scheduler, with_step_counts=with_step_counts)
+    inner = [_describe_scheduler(part, with_step_counts) for part in inner_schedulers(scheduler) or ()]
     return {"class": type(scheduler).__name__, "state": canonical(state)} | ({"schedulers": inner} if inner else {})
 
 
@@ -250,10 +240,7 @@ def _describe_callback(callback: Callback) -> dict[str, Any]:
     described = {"class": _name(type(callback)), "key": without_addresses(callback.state_key)}
     if not type(callback).__module__.startswith("lightning."):
         return described
-    own = vars(callback)
-    names = [name for name in inspect.signature(type(callback)).parameters if name != "verbose"]
-    given = {name: own.get(name, own.get(f"_{name}")) for name in names}
-    return described | {"arguments": canonical(given)}
+    return described | {"arguments": canonical(arguments_of(callback))}
 
 
 def _describe_function(function: types.FunctionType) -> Any:

@@ -13,8 +13,12 @@ __all__ = ["detached_copy"]
 
 def detached_copy(pl_module: LightningModule) -> LightningModule:
     """A deep copy without the Trainer, which stays the original's."""
-    trainer, pl_module._trainer = pl_module._trainer, None
+    try:
+        trainer = pl_module.trainer
+    except RuntimeError:  # it has none
+        return copy.deepcopy(pl_module)
+    pl_module.trainer = None
     try:
         return copy.deepcopy(pl_module)
     finally:
-        pl_module._trainer = trainer
+        pl_module.trainer = trainer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from lightning_memaudit.compat.torch import talkative_loggers
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.treatments.base import Treatment
@@ -61,7 +62,7 @@ class Quantize(Treatment):
 
 
 def _torchao() -> tuple[Any, Any]:
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    loggers = [logging.getLogger(name) for name in ("torchao", *talkative_loggers())]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)  # they report GPU kernels that this machine cannot load, and old spellings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 
 from lightning_memaudit.callbacks.dp.poisson import Draw, check_loader, parts_needed, poisson_loader
+from lightning_memaudit.compat.lightning import is_part, reload_training_data, training_source
+from lightning_memaudit.compat.torch import forget_compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ class Attachment:
         self._seed = int(trainer.strategy.broadcast(int(torch.randint(2**62, ()))))
         self._coins = torch.Generator().manual_seed(self._seed)
         self._undo = ExitStack()
-        source = trainer.fit_loop._data_source
+        source = training_source(trainer)
         loaders = source.dataloader
         self._patch(source, "dataloader", lambda: self._poisson(loaders()))
         self._patch(trainer, "accumulate_grad_batches", 1)
@@ -70,8 +71,7 @@ class Attachment:
     def load_data(self) -> Sampling | None:
         """How the training set is sampled; None when there is nothing to train on (``limit_train_batches=0``)."""
         if self.sampling is None:  # not asked for yet, or asked for before it was taken over
-            self._trainer.fit_loop._combined_loader = None
-            self._trainer.fit_loop.setup_data()
+            reload_training_data(self._trainer)
         return self.sampling
 
     def start(
@@ -104,7 +104,7 @@ class Attachment:
         trainer = self._trainer
         coins, noise = np.random.SeedSequence([self._seed, steps_before]).generate_state(2, np.uint64)
         self._coins.manual_seed(int(coins))
-        _forget_compiled()
+        forget_compiled()
         gradients = PerExampleGradients(
             pl_module,
             self._draw,
@@ -113,7 +113,7 @@ class Attachment:
             parts=trainer.accumulate_grad_batches,
             verify=trainer.world_size == 1,
         )
-        self._undo.callback(_forget_compiled)
+        self._undo.callback(forget_compiled)
         self._undo.callback(gradients.detach)
         if mode == "ghost":
             backward = pl_module.backward
@@ -140,7 +140,7 @@ class Attachment:
 
     def keep_part(self) -> None:
         """Clip the gradients of a part of a sample, unless it is the last one, which takes the step."""
-        if self.optimizer is not None and self._trainer.fit_loop._should_accumulate():
+        if self.optimizer is not None and is_part(self._trainer):
             self.optimizer.clip_and_accumulate()
 
     def end_at(self, global_step: int) -> None:
@@ -182,9 +182,3 @@ class Attachment:
 
 
 _RETAINED = {"retain_graph": True}
-
-
-def _forget_compiled() -> None:
-    """Have nets that were compiled before traced anew, since they do not notice hooks that come or go."""
-    if "torch._dynamo" in sys.modules:
-        torch._dynamo.reset()

@@ -17,13 +17,14 @@ import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from lightning_memaudit.compat.opacus import (
+    differentiated_layer,
+    gradient_samplers,
+    norm_samplers,
+    recurrent_cell,
+    recurrent_layers,
+)
 from lightning_memaudit.exceptions import ConfigurationError
-from lightning_memaudit.functional.accounting import root_logger_kept
-
-with root_logger_kept():
-    from opacus.grad_sample import GradSampleHooksFastGradientClipping  # type: ignore[import-untyped]
-    from opacus.grad_sample.functorch import prepare_layer  # type: ignore[import-untyped]
-    from opacus.layers.dp_rnn import DPGRU, DPLSTM, DPRNN, RNNLinear  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,9 +37,9 @@ __all__ = ["GradSampleMode", "PerExampleGradients"]
 
 GradSampleMode = Literal["hooks", "functorch", "ghost"]
 
-_GRADIENTS: dict[type, Callable[..., dict[nn.Parameter, Tensor]]] = GradSampleHooksFastGradientClipping.GRAD_SAMPLERS
-_NORMS: dict[type, Callable[..., dict[nn.Parameter, Tensor]]] = GradSampleHooksFastGradientClipping.NORM_SAMPLERS
-_RECURRENT = (DPRNN, DPLSTM, DPGRU)  # made of RNNLinear
+_GRADIENTS = gradient_samplers()
+_NORMS = norm_samplers()
+_RECURRENT, _RECURRENT_CELL = recurrent_layers(), recurrent_cell()
 _LOOKUPS = (nn.Embedding, nn.EmbeddingBag)  # of whole numbers, which torch.func has no gradient through
 _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # of a gradient; mixed precision comes last
 _COARSE, _TINY = 0.05, 1e-7
@@ -240,7 +241,7 @@ class PerExampleGradients:
 
     def _add(self, parameter: nn.Parameter, found: Tensor, layer: nn.Module) -> None:
         rows = max(1, self._draw.n_examples)
-        if found.shape[0] != rows and not (type(layer) is RNNLinear and found.shape[0] < rows):
+        if found.shape[0] != rows and not (type(layer) is _RECURRENT_CELL and found.shape[0] < rows):
             raise ConfigurationError(
                 f"{self._describe(layer)}: it sees {found.shape[0]} rows in a batch of {rows} examples, so that its "
                 "gradient cannot be told apart by example; keep the example the first dimension, and one row for each, "
@@ -321,17 +322,15 @@ def _layers(module: nn.Module) -> dict[nn.Module, str]:
 
 
 def _prepared(layer: nn.Module, name: str) -> Callable[..., Any]:
-    """The layer's per-example gradient by ``torch.func``, which Opacus leaves on the layer."""
+    """The layer's per-example gradient by ``torch.func``."""
     try:
-        prepare_layer(layer)
+        return differentiated_layer(layer)
     except NotImplementedError as error:
         raise ConfigurationError(
             f"layer {name or 'LightningModule'!r} ({type(layer).__name__}): Opacus cannot compute its per-example "
             f"gradients ({error}); build it of layers such as Linear, Conv, Embedding and LayerNorm, or freeze it with "
             "requires_grad_(False)"
         ) from error
-    made: Callable[..., Any] = layer.__dict__.pop("ft_compute_sample_grad")
-    return made
 
 
 def _norm(samples: Tensor) -> Tensor:

@@ -5,29 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 
+from lightning_memaudit.compat.opacus import module_validators
+from lightning_memaudit.compat.torch import batch_norms, instance_norms
 from lightning_memaudit.exceptions import ConfigurationError
-from lightning_memaudit.functional.accounting import root_logger_kept
-
-with root_logger_kept():
-    from opacus.validators import ModuleValidator  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["check_module", "fix_module"]
 
-_WAYS_OUT = {
-    _BatchNorm: (
+_BATCH_NORMS, _INSTANCE_NORMS = batch_norms(), instance_norms()
+_WAYS_OUT: dict[tuple[type[nn.Module], ...], str] = {
+    _BATCH_NORMS: (
         "makes the output for an example depend on the others: use GroupNorm, which "
         "DifferentialPrivacy(fix_modules=True) puts in, and a baseline that has it too; or freeze it with eval() and "
         "requires_grad_(False)"
     ),
-    _InstanceNorm: "keeps statistics of the data: set track_running_stats=False",
-    nn.Module: (
+    _INSTANCE_NORMS: "keeps statistics of the data: set track_running_stats=False",
+    (nn.Module,): (
         "has no per-example gradients: use Opacus's own layer, which DifferentialPrivacy(fix_modules=True) puts in, "
         "and a baseline that has it too; or freeze it with requires_grad_(False)"
     ),
@@ -58,16 +55,17 @@ def fix_module(module: nn.Module) -> list[str]:
         What was replaced by what.
     """
     made: dict[nn.Module, nn.Module] = {}
+    fixers = module_validators().fixers
     fixed = []
     for parent_name, parent in list(module.named_modules()):
         for child_name, child in list(parent.named_children()):
-            if type(child) not in ModuleValidator.FIXERS or not _is_at_fault(child):
+            if type(child) not in fixers or not _is_at_fault(child):
                 continue
             if child not in made:
                 weight = next(child.parameters(), None)
                 # Opacus's 32 groups leave one feature to a group where there are no more: nothing but its bias goes on.
                 options = {"num_groups": 1} if isinstance(child, nn.BatchNorm1d) else {}
-                made[child] = ModuleValidator.FIXERS[type(child)](child, **options)
+                made[child] = fixers[type(child)](child, **options)
                 made[child].train(child.training)
                 if weight is not None:
                     made[child].to(weight)
@@ -88,8 +86,8 @@ def _faults(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 def _is_at_fault(layer: nn.Module) -> bool:
     trained = any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
-    if isinstance(layer, _BatchNorm):
-        return trained or layer.training or not layer.track_running_stats
-    if isinstance(layer, _InstanceNorm):
-        return layer.track_running_stats and (trained or layer.training)
-    return trained and type(layer) in ModuleValidator.VALIDATORS
+    if isinstance(layer, _BATCH_NORMS):
+        return bool(trained or layer.training or not layer.track_running_stats)
+    if isinstance(layer, _INSTANCE_NORMS):
+        return bool(layer.track_running_stats and (trained or layer.training))
+    return trained and type(layer) in module_validators().refused

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_memaudit.compat.opacus import dp_optimizer
 from lightning_memaudit.exceptions import ConfigurationError
-from lightning_memaudit.functional.accounting import root_logger_kept
-
-with root_logger_kept():
-    from opacus.optimizers import DPOptimizer  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PrivateOptimizer"]
 
 
-class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
+class PrivateOptimizer(dp_optimizer()):  # type: ignore[misc]
     """Opacus's ``DPOptimizer`` over ``PerExampleGradients``.
 
     Args:

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationSch
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lightning_memaudit.compat.lightning import check_private_steps, forks_workers, is_compiled, user_optimizers
 from lightning_memaudit.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def check_trainer(trainer: Trainer, *, splits_batches: bool) -> None:
     Raises:
         ConfigurationError: The option and the way out are named.
     """
+    check_private_steps(trainer)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     if trainer.accumulate_grad_batches != 1 or _has(callbacks, GradientAccumulationScheduler):
         raise ConfigurationError(
@@ -78,7 +80,7 @@ def check_module_hooks(pl_module: LightningModule, mode: GradSampleMode, *, spli
     Raises:
         ConfigurationError: The hook and the way out are named.
     """
-    if getattr(pl_module, "_compiler_ctx", None) is not None:
+    if is_compiled(pl_module):
         raise ConfigurationError(
             "the whole LightningModule is compiled, so that per-example gradients cannot be seen; compile the inner "
             "net instead: self.net = torch.compile(net)"
@@ -105,10 +107,10 @@ def check_optimizers(optimizers: list[torch.optim.Optimizer]) -> torch.optim.Opt
     Raises:
         ConfigurationError: None, several, or one that looks at the loss more than once.
     """
-    if len(optimizers) != 1 or type(optimizers[0]).__name__ == "_MockOptimizer":
-        n_optimizers = len([each for each in optimizers if type(each).__name__ != "_MockOptimizer"])
+    optimizers = user_optimizers(optimizers)
+    if len(optimizers) != 1:
         raise ConfigurationError(
-            f"configure_optimizers gives {n_optimizers} optimizers; differential privacy accounts for the steps of "
+            f"configure_optimizers gives {len(optimizers)} optimizers; differential privacy accounts for the steps of "
             "exactly one, so put all parameters into its groups"
         )
     optimizer = optimizers[0]
@@ -128,7 +130,7 @@ def _check_strategy(trainer: Trainer) -> None:
             f"strategy={type(strategy).__name__}: the clip norm needs the whole gradient of an example on one device; "
             "use one device, or strategy='ddp'"
         )
-    if getattr(strategy, "_start_method", "popen") != "popen":
+    if forks_workers(strategy):
         raise ConfigurationError(
             "strategy: its worker processes end without telling this one what they have spent; use strategy='ddp'"
         )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_memaudit.compat import torch as compat
 from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
 
 #: Outcomes at some columns, made when they are asked for: bool or float64 [M, b].
@@ -197,8 +198,7 @@ def int8_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     if len(a) == 1:  # torch 2.13 answers one row with what was in memory before, where there is AVX-512
         a = a.expand(2, -1).contiguous()
         return int8_product(a, b)[:1]
-    product: torch.Tensor = torch._int_mm(a, b)
-    return product
+    return compat.int8_product(a, b)
 
 
 @cache

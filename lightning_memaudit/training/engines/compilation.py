@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch.fx import GraphModule
 
+from lightning_memaudit.compat.torch import compiler_cache
 from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.training.engines.ensemble.chunk import train_chunk
 from lightning_memaudit.training.engines.ensemble.gradients import Traces
@@ -20,6 +20,7 @@ from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from lightning_memaudit.training.engines.choice import Decision
     from lightning_memaudit.training.engines.ensemble.chunk import TrainedChunk
@@ -101,14 +102,13 @@ def _compiled_before(decision: Decision) -> bool:
 
 def _note(decision: Decision) -> Path | None:
     """A file in the compiler's cache that says that this step was compiled."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
     size = min(decision.choice.chunk_size, decision.options.thresholds.compiled_models)
     traces = {shapes[0]: step for shapes, step in decision.memo.traces.steps.items() if shapes[0][0] == size}
     step = traces[max(traces)] if traces else None  # of full batches
-    if not isinstance(step, GraphModule):
+    cache = compiler_cache()
+    if cache is None or not isinstance(step, GraphModule):
         return None
-    return Path(cache_dir()) / f"memaudit-{hashlib.sha256(f'{torch.__version__} {step.code}'.encode()).hexdigest()}"
+    return cache / f"memaudit-{hashlib.sha256(f'{torch.__version__} {step.code}'.encode()).hexdigest()}"
 
 
 def _not(decision: Decision, why: str) -> Decision:

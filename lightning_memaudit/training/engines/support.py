@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -11,6 +12,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_memaudit.callbacks.passive import PASSIVE_CALLBACKS, InternalCallback
 from lightning_memaudit.callbacks.recording import Recorder, StopAfterFirstBatch
+from lightning_memaudit.compat.lightning import missing_from_trainer
 from lightning_memaudit.training.task import Signal
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ def unsupported(trainer: Trainer, pl_module: LightningModule) -> str | None:
     foreign = [type(callback).__name__ for callback in trainer.callbacks if not _only_watches(callback)]  # type: ignore[attr-defined]
     hooks = [hook for hook in _HOOKS_NOT_CALLED if is_overridden(hook, pl_module)]
     plateau = any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
+    missing = missing_from_trainer(trainer)
     facts = {
+        f"{missing}": missing is not None,
         "manual optimization": not pl_module.automatic_optimization,
         f"the hook {', '.join(hooks)}": bool(hooks),
         f"the callback {', '.join(foreign)}": bool(foreign),
@@ -75,7 +79,7 @@ def unsupported(trainer: Trainer, pl_module: LightningModule) -> str | None:
         "validation during training": trainer.enable_validation,
         "a logger": bool(trainer.loggers),
         "reload_dataloaders_every_n_epochs": bool(trainer.reload_dataloaders_every_n_epochs),  # type: ignore[attr-defined]
-        "detect_anomaly": bool(trainer._detect_anomaly),
+        "detect_anomaly": torch.is_anomaly_enabled(),
         "no end (max_epochs=-1)": trainer.max_epochs == -1 and trainer.max_steps == -1,
         "training data of no fixed length": trainer.num_training_batches == float("inf"),
     }

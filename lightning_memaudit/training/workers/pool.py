@@ -19,7 +19,6 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 
-import lightning_memaudit
 from lightning_memaudit.exceptions import TrainingError
 from lightning_memaudit.training.workers.queue import ModelQueue
 from lightning_memaudit.training.workers.remote_errors import rebuild
@@ -308,7 +307,7 @@ def _environment(index: int, n_threads: int) -> dict[str, str]:
     environment = os.environ | {"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads)}
     if torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = _device(index)
-    package = str(Path(lightning_memaudit.__file__).parents[1])
+    package = str(Path(__file__).parents[3])
     if package not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):  # a checkout
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     return environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from lightning_memaudit import exceptions
+import lightning_memaudit.exceptions as exceptions
 from lightning_memaudit.exceptions import MemauditError, TrainingError
 from lightning_memaudit.training.workers.serialization import NotSentError
 

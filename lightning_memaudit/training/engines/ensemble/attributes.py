@@ -20,6 +20,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.hooks import RemovableHandle
 from torchmetrics import Metric, MetricCollection
 
+from lightning_memaudit.compat.lightning import is_link
+from lightning_memaudit.compat.torch import own_attributes
 from lightning_memaudit.data.equality import equal
 from lightning_memaudit.training.engines.support import Unsupported
 
@@ -32,8 +34,6 @@ _VALUES = (bool, int, float, complex, str, bytes, type(None))
 PLAIN = (*_VALUES, tuple)  # a tuple stands for a long collection of values
 _LEAVES = (*_VALUES, torch.Tensor, np.ndarray, np.generic, Optimizer, LRScheduler)
 _NOT_LOOKED_INTO = (type, ModuleType, IOBase, logging.Logger, RemovableHandle)
-_OF_TORCH = {"_parameters", "_buffers", "_modules", "_trainer", "_fabric", "training"}
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _LONG = 1_000
 _MOST = 20_000  # values that are looked at
 
@@ -80,10 +80,8 @@ def _held_by_modules(root: nn.Module) -> Iterator[tuple[str, Any]]:
     for prefix, module in root.named_modules():
         if isinstance(module, Metric | MetricCollection):
             continue
-        for name, value in vars(module).items():
-            if name in _HOOKS:  # whose keys are numbers of no meaning
-                yield f"{prefix}.{name[1:-1]}".lstrip("."), list(value.values())
-            elif name not in _OF_TORCH and not (name.startswith("_") and "_hooks" in name):
+        for name, value in own_attributes(module):
+            if not is_link(name):
                 yield f"{prefix}.{name}".lstrip("."), value
 
 
@@ -128,7 +126,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         parts = [(f".{name}", part) for name, cell in cells for part in _content(cell)]
         parts += [(".defaults", value.__defaults__), (".kwdefaults", value.__kwdefaults__)]
-    parts += [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items() if name != "_trainer"]
+    parts += [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items() if not is_link(name)]
     return parts + [(f".{name}", getattr(value, name)) for name in _slots(type(value)) if hasattr(value, name)]
 
 

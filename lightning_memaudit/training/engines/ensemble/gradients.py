@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils import _pytree as pytree
 
+from lightning_memaudit.compat.torch import compile_graph, unflatten
 from lightning_memaudit.training.engines.ensemble.inspection import Inspection, loss_of
 from lightning_memaudit.training.engines.ensemble.pooling import ChannelsLastPooling
 from lightning_memaudit.training.engines.in_memory.loop import training_step_of
@@ -69,7 +69,7 @@ class EnsembleGradients:
     def __init__(
         self,
         pl_module: LightningModule,
-        spec: pytree.TreeSpec,
+        spec: Any,
         inspection: Inspection,
         *,
         traces: Traces,
@@ -115,7 +115,7 @@ class EnsembleGradients:
         def step(*tensors: torch.Tensor) -> list[torch.Tensor]:
             rest = iter(tensors)
             named = [dict(zip(kind, islice(rest, len(kind)), strict=True)) for kind in names]
-            with ChannelsLastPooling():  # type: ignore[no-untyped-call]
+            with ChannelsLastPooling():
                 return list(gradients(*named, list(rest)).values())
 
         is_full = shapes[0][1] == self._batch_size
@@ -132,7 +132,7 @@ class EnsembleGradients:
 
     def _loss(self, index: int) -> Callable[..., torch.Tensor]:
         def loss(used: _Tensors, rest: _Tensors, buffers: _Tensors, leaves: list[torch.Tensor]) -> torch.Tensor:
-            batch = pytree.tree_unflatten(leaves, self._spec)
+            batch = unflatten(leaves, self._spec)
             tensors = {f"pl_module.{name}": tensor for name, tensor in (used | rest | buffers).items()}
             given, learn = dict(tensors), {name: tensor.requires_grad for name, tensor in tensors.items()}
             found = loss_of(functional_call(self._module, tensors, (batch, index)))
@@ -157,10 +157,8 @@ class _TrainingStep(nn.Module):
 
 def _compiled(traced: Any, tensors: list[torch.Tensor]) -> _Step:
     """A traced step, compiled without a look at how it is called, which is the same every time."""
-    import torch._inductor as inductor
-
     with torch.no_grad():
-        compiled = inductor.compile(traced, [*tensors], options=_COMPILER)
+        compiled = compile_graph(traced, tensors, _COMPILER)
 
     @torch.no_grad()
     def step(*tensors: torch.Tensor) -> list[torch.Tensor]:

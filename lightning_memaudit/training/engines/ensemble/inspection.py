@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
+from lightning_memaudit.compat.torch import dropouts, has_gradient_hooks, tensor_version
 from lightning_memaudit.data.randomness import preserved_randomness, random_state
 from lightning_memaudit.training.engines.ensemble.attributes import PLAIN, attributes_of
 from lightning_memaudit.training.engines.in_memory.loop import training_step_of, without_logging
@@ -59,7 +60,7 @@ def inspect_step(pl_module: LightningModule, batch: Any) -> Inspection:
     if iterators := [name for name, value in attributes.items() if isinstance(value, Iterator)]:
         raise Unsupported(f"the attribute {iterators[0]}, an iterator")
     for name, parameter in pl_module.named_parameters():
-        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+        if has_gradient_hooks(parameter):
             raise Unsupported(f"a hook on the gradient of {name}")
     driven = any(isinstance(value, Optimizer | LRScheduler) for value in attributes.values())
     kept = 0
@@ -119,8 +120,8 @@ def without_metrics(pl_module: nn.Module) -> Iterator[None]:
 def without_dropout(pl_module: LightningModule) -> LightningModule:
     """The module with every dropout layer at probability 0."""
     for module in pl_module.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
+        if isinstance(module, dropouts()):
+            module.p = 0.0  # type: ignore[assignment]
     return pl_module
 
 
@@ -192,7 +193,7 @@ def _versions(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _version(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return id(value), value._version
+        return id(value), tensor_version(value)
     if isinstance(value, np.ndarray | np.generic):
         return value.dtype, value.shape, value.tobytes()
     return value if isinstance(value, PLAIN) else id(value)

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_memaudit.callbacks.passive import InternalCallback
+from lightning_memaudit.compat.torch import missing_from_tensors
 from lightning_memaudit.data.randomness import random_state
 from lightning_memaudit.data.rows import TensorRows
 from lightning_memaudit.training.engines.ensemble.attributes import first_difference
@@ -209,6 +210,8 @@ def _not_stackable(trainer: Trainer, pl_module: LightningModule, members: Sequen
     hooks += overridden_transfer_hooks(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
     if hooks:
         return f"the hook {hooks[0]}, which is written for one model"
+    if missing := missing_from_tensors(trainer.optimizers[0]):
+        return missing
     if len({len(member.order) for member in members}) != 1:
         return "subsets of different sizes"
     return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn, optim
 
+from lightning_memaudit.compat.torch import has_step_hooks
 from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def step_stacked(optimizer: optim.Optimizer, module: nn.Module, stack: Stack, *,
     kind = type(optimizer)
     if kind not in _ELEMENTWISE:
         raise Unsupported(f"optimizer {kind.__name__}, which may not treat every element of a parameter by itself")
-    if optimizer.state or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    if optimizer.state or has_step_hooks(optimizer):
         raise Unsupported(f"optimizer {kind.__name__} with state or hooks before its first step")
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for group in optimizer.param_groups:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lightning_memaudit.compat.torch import dispatch_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ __all__ = ["ChannelsLastPooling", "fallbacks_allowed"]
 _POOL = torch.ops.aten.max_pool2d_with_indices.default
 
 
-class ChannelsLastPooling(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ChannelsLastPooling(dispatch_mode()):  # type: ignore[misc]
     """Computes ``max_pool2d`` of tensors on the CPU in channels-last format, with equal values and indices.
 
     PyTorch's kernel for contiguous tensors goes through them one value after the other, which takes longer than small

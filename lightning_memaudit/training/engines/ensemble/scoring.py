@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.func import functional_call, vmap
-from torch.utils import _pytree as pytree
 
+from lightning_memaudit.compat.torch import map_leaves
 from lightning_memaudit.data.rows import InMemoryLoader, TensorRows
 from lightning_memaudit.outcomes.scoring import Binary, Multiclass, ScoreColumns, Sequence, score_split
 from lightning_memaudit.training.engines.ensemble.pooling import ChannelsLastPooling, fallbacks_allowed
@@ -93,7 +93,7 @@ def score_in_turn(
 
 
 def _to(device: torch.device, batch: Any) -> Any:
-    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), batch)
+    return map_leaves(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, batch)
 
 
 class _Answers:
@@ -112,6 +112,6 @@ class _Answers:
 
     def __call__(self, inputs: Any) -> Any:
         if self._outputs is None:
-            with ChannelsLastPooling():  # type: ignore[no-untyped-call]
+            with ChannelsLastPooling():
                 self._outputs = self._forward(inputs)
-        return pytree.tree_map(lambda output: output[self.model], self._outputs)
+        return map_leaves(lambda output: output[self.model], self._outputs)

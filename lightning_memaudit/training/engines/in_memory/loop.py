@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torchmetrics import Metric, MetricCollection
 
 from lightning_memaudit.callbacks.passive import InternalCallback
+from lightning_memaudit.compat.lightning import before_batch_transfer, without_logging_to_trainer
 from lightning_memaudit.data.epoch_order import EpochOrder
 from lightning_memaudit.training.engines.support import (
     CALLED_HOOKS,
@@ -213,13 +214,11 @@ class Logged:
 def without_logging(pl_module: LightningModule) -> Iterator[Logged]:
     """``self.log`` and ``self.log_dict`` keep nothing; to ask the Trainer for what was logged raises Unsupported."""
     trainer, logged = pl_module.trainer, Logged()
-    connector = trainer._logger_connector
     pl_module.log, pl_module.log_dict = logged.log, logged.log_dict  # type: ignore[method-assign]
-    trainer._logger_connector = logged  # type: ignore[assignment]
     try:
-        yield logged
+        with without_logging_to_trainer(trainer, logged):
+            yield logged
     finally:
-        trainer._logger_connector = connector
         del pl_module.log, pl_module.log_dict
 
 
@@ -277,6 +276,6 @@ def check_signals(trainer: Trainer) -> None:
 def _transfer(trainer: Trainer, pl_module: LightningModule) -> Callable[[Any], Any]:
     if overridden_transfer_hooks(pl_module, trainer.datamodule) or trainer.strategy.root_device.type != "cpu":  # type: ignore[attr-defined]
         return lambda batch: trainer.strategy.batch_to_device(
-            pl_module._on_before_batch_transfer(batch, dataloader_idx=0), dataloader_idx=0
+            before_batch_transfer(trainer, pl_module, batch), dataloader_idx=0
         )
     return lambda batch: batch
