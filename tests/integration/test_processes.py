@@ -225,8 +225,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_memaudit import Audit
 from lightning_memaudit.training.executors import Process
-from lightning_memaudit.training.executors import process as process_module
-from lightning_memaudit.training.parcel import pack
 from tests.helpers.workers import meet
 
 
