@@ -63,7 +63,6 @@ def clock(free, monkeypatch) -> dict[str, float]:
     return clock
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", [zoo.Net, zoo.Dropout])
 def test_a_compiled_step_gives_the_same_models_here_and_in_other_processes(model, free) -> None:
     """Dropout draws the masks that it draws otherwise."""
