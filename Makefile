@@ -1,17 +1,25 @@
-# make demo: install, then run the main job on built-in data.   make test: install, then run every test.
+# make demo: install, then run the main job on built-in data.
+# make test: install, then run every test that needs no browser, cluster or server.   make test-system: the others.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 INSTALLED := $(VENV)/.installed
 CHECK := $(BIN)/check-jsonschema --builtin-schema vendor
 
-.PHONY: demo test lint fix build test-package bench clean
+.PHONY: demo test test-fast test-system lint fix build test-package bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/memaudit demo --out memaudit-demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q
+	$(PYTEST) --ignore tests/system
+
+test-fast: $(INSTALLED)
+	$(PYTEST) tests/unit tests/test_architecture.py
+
+test-system: $(INSTALLED)
+	$(PYTEST) tests/system
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

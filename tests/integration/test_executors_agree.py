@@ -1,6 +1,6 @@
 """Every executor leaves the store that one Trainer a model leaves.
 
-That parameters agree to 1e-5 after 20 steps is in tests/unit/training/ensemble/test_loop.py, for the same recipes.
+That parameters agree to 1e-5 after 20 steps is in ``ensemble/test_loop.py``, for the same recipes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,6 @@ def test_the_same_store(name, executor, tmp_path: Path) -> None:
     assert store.manifest.executor == executor
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "engine"), [("groups and one-cycle per step", "ensemble"), ("cnn", "in-memory")])
 def test_the_same_store_from_several_processes(name, engine, tmp_path: Path, monkeypatch) -> None:
     def after_a_worker(*arguments: Any, **options: Any) -> Iterator[int]:
@@ -175,7 +174,6 @@ def more_than_an_ulp(flips: npt.NDArray[np.int64], of_an_ulp: npt.NDArray[np.int
     return float(excess.mean() / (excess.std(ddof=1) / np.sqrt(len(excess))))
 
 
-@pytest.mark.slow
 def test_on_a_chaotic_recipe_the_ensemble_flips_no_more_than_one_ulp_does(tmp_path: Path) -> None:
     """Three standard errors over 12 models; an error of 1e-4 in the weights, for a control, is beyond them."""
 

@@ -27,6 +27,7 @@ from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.training.executors import Process
 from lightning_memaudit.treatments import DPSGD, ClipOnly, Prune, Quantize, Regime, Treatment
 from tests.helpers import zoo
+from tests.helpers.shared import once
 
 FIELDS = ("correct", "margin", "loss", "prediction", "confidence")
 TRAINER = {"max_epochs": 2, "accelerator": "cpu"}
@@ -129,12 +130,12 @@ def predictions(module: Any) -> np.ndarray:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: Any) -> OutcomeStore:
     """An audit with arms of all kinds, trained in one go."""
-    return train(tmp_path_factory.mktemp("whole"), *ALL_KINDS, model=zoo.Net)
+    return OutcomeStore(once(tmp_path_factory, "all kinds of arms", lambda at: train(at, *ALL_KINDS, model=zoo.Net)))
 
 
 @pytest.fixture(scope="module")
 def untreated(tmp_path_factory: Any) -> OutcomeStore:
-    return train(tmp_path_factory.mktemp("untreated"), model=zoo.Net)
+    return OutcomeStore(once(tmp_path_factory, "no arms", lambda at: train(at, model=zoo.Net)))
 
 
 # What an arm is

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.testing import LookupProblem
+from tests.helpers.shared import once
 
 
 @pytest.fixture(scope="session")
@@ -13,13 +16,15 @@ def lookup_store(tmp_path_factory) -> OutcomeStore:
         labels=np.concatenate([[1, 1, 2, 2], np.resize([1, 2], 28), np.full(20, 1)]),
         n_classes=3,
     )
-    store = tmp_path_factory.mktemp("lookup")
-    audit = Audit(
-        problem.module,
-        problem.datamodule,
-        trainer={"max_epochs": 1, "accelerator": "cpu"},
-        n_models=120,
-        store=store,
-        groups={"kind": {"train": ["twin"] * 4 + ["single"] * 28 + ["crowd"] * 20, "test": ["x"] * 31}},
-    )
-    return audit.train(progress=False)
+
+    def train(store: Path) -> None:
+        Audit(
+            problem.module,
+            problem.datamodule,
+            trainer={"max_epochs": 1, "accelerator": "cpu"},
+            n_models=120,
+            store=store,
+            groups={"kind": {"train": ["twin"] * 4 + ["single"] * 28 + ["crowd"] * 20, "test": ["x"] * 31}},
+        ).train(progress=False)
+
+    return OutcomeStore(once(tmp_path_factory, "lookup", train))

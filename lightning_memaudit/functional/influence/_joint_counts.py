@@ -17,8 +17,8 @@ from lightning_memaudit.functional.checks import BoolArray, FloatArray, IntArray
 
 #: Outcomes at some columns, made when they are asked for: bool or float64 [M, b].
 Columns: TypeAlias = Callable[[slice | IntArray], NDArray[Any]]
+Product: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _REPAID = 2**37  # models × pairs at which counting bits saves what importing numba and compiling cost, about 1.5 s
-_AT_ONCE = 2048
 _SHAPES = ((1, 33, 2), (2, 1, 1), (3, 5, 7), (17, 64, 1), (33, 100, 65), (64, 257, 16))
 
 
@@ -127,12 +127,13 @@ def span(indices: IntArray) -> slice | IntArray:
     return indices
 
 
-def pack(columns: Columns, shape: tuple[int, ...]) -> NDArray[np.uint64]:
+def pack(columns: Columns, shape: tuple[int, ...], *, at_once: int = 2048) -> NDArray[np.uint64]:
     """Pack the models of each column into 64-bit words; the bits after the last model are 0.
 
     Args:
         columns: bool outcomes.
         shape: M and the number of columns.
+        at_once: Columns that are asked for at a time.
 
     Returns:
         uint64[n, ⌈M / 64⌉].
@@ -144,19 +145,19 @@ def pack(columns: Columns, shape: tuple[int, ...]) -> NDArray[np.uint64]:
     n_models, n_columns = shape
     n_words = -(-n_models // 64)
     words = np.empty((n_columns, n_words), dtype=np.uint64)
-    for start in range(0, n_columns, _AT_ONCE):
-        part = columns(slice(start, start + _AT_ONCE))
+    for start in range(0, n_columns, at_once):
+        part = columns(slice(start, start + at_once))
         bits = np.zeros((n_words * 64, part.shape[1]), dtype=np.uint8)
         bits[:n_models] = part
         # Eight times faster than np.packbits along the first axis.
         octets = bits[::8].copy()
         for bit in range(1, 8):
             octets |= bits[bit::8] << bit
-        words[start : start + _AT_ONCE] = np.ascontiguousarray(octets.T).view(np.uint64)
+        words[start : start + at_once] = np.ascontiguousarray(octets.T).view(np.uint64)
     return words
 
 
-def cross_counts(first: BoolArray, second: NDArray[Any]) -> FloatArray:
+def cross_counts(first: BoolArray, second: NDArray[Any], *, int8: bool | None = None) -> FloatArray:
     """Sum ``second`` over the models in which ``first`` is true, for every pair of columns: ``first.T @ second``.
 
     0/1 factors are multiplied as int8 into int32 where the processor is quick at that, else as float32; both are exact
@@ -165,6 +166,7 @@ def cross_counts(first: BoolArray, second: NDArray[Any]) -> FloatArray:
     Args:
         first: bool [M, a].
         second: bool or float64 [M, b].
+        int8: Multiply 0/1 factors as int8 (or as float32); ``None``: as is faster here.
 
     Returns:
         float64 [a, b]; whole numbers from 0/1 factors.
@@ -175,7 +177,7 @@ def cross_counts(first: BoolArray, second: NDArray[Any]) -> FloatArray:
     """
     if second.dtype != np.bool_:
         return np.asarray(first.T.astype(np.float64) @ second)
-    int8 = _int8_is_faster()
+    int8 = _int8_is_faster() if int8 is None else int8
     a, b = (torch.from_numpy(x.astype(np.int8 if int8 else np.float32, order="C")) for x in (first.T, second))
     product = int8_product(a, b) if int8 else a @ b
     return np.asarray(product.numpy(), dtype=np.float64)
@@ -202,23 +204,23 @@ def int8_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _int8_is_faster() -> bool:
+def _int8_is_faster(product: Product = int8_product) -> bool:
     """Time both products; without int8 dot instructions the int8 one is a hundred times slower, or even wrong."""
     a = torch.ones((256, 256), dtype=torch.int8)
     b = a.float()
     try:
-        if not all(_int8_is_right(*shape) for shape in _SHAPES):
+        if not all(_int8_is_right(product, *shape) for shape in _SHAPES):
             return False
-        return _least_seconds(lambda: int8_product(a, a)) < _least_seconds(lambda: b @ b)
+        return _least_seconds(lambda: product(a, a)) < _least_seconds(lambda: b @ b)
     except (AttributeError, RuntimeError):
         return False
 
 
-def _int8_is_right(p: int, q: int, s: int) -> bool:
+def _int8_is_right(product: Product, p: int, q: int, s: int) -> bool:
     """Hold a product of 0/1 matrices against that of int64."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randint(2, size, generator=generator, dtype=torch.int8) for size in ((p, q), (q, s)))
-    return torch.equal(int8_product(a, b).long(), a.long() @ b.long())
+    return torch.equal(product(a, b).long(), a.long() @ b.long())
 
 
 def _least_seconds(product: Callable[[], torch.Tensor]) -> float:

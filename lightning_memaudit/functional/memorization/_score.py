@@ -302,7 +302,7 @@ def grouped_memorization(
     Guaranteed: the interval holds the score and the jackknife interval; its width is never zero; a group of one with
     0/1 outcomes has at least the interval ``agresti_caffo(..., pseudo_counts="level")``; a unanimous group of any size
     is about as wide as a group of one.
-    Not guaranteed, simulated only (``tests/unit/functional/test_group_coverage.py``): coverage is at least about .94
+    Not guaranteed, simulated only (``test_group_coverage.py``): coverage is at least about .94
     at a nominal .95, for 20 to 200 models, members that are independent or share model quality, and paired blocks; at
     a nominal .995 it was at least .995 in nearly all cells. It is up to 1.00 near 0 and 1 in small groups. Groups of
     20 or more away from 0 and 1 gain about 5 % in width; a nearly unanimous large group may be far wider than members

@@ -20,8 +20,8 @@ ARM = Arm(
 
 
 @pytest.fixture
-def store(tmp_path) -> OutcomeStore:
-    return OutcomeStore(tmp_path)
+def store(place) -> OutcomeStore:
+    return OutcomeStore(place)
 
 
 def test_the_record_comes_back(store):

@@ -3,7 +3,7 @@ import pytest
 from lightning_memaudit.callbacks.differential_privacy import DifferentialPrivacy
 from lightning_memaudit.callbacks.learning_rate import LearningRate
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.treatments import DPSGD, Baseline, ClipOnly, Regime, Treatment
+from lightning_memaudit.treatments import DPSGD, ClipOnly, Regime
 
 REGIME = Regime(n_examples=700, steps_per_epoch=11, max_epochs=20)
 
@@ -20,13 +20,6 @@ def test_clip_only_is_the_same_without_noise():
     assert isinstance(rate, LearningRate)
     assert (private.noise_multiplier, private.target_epsilon, private.steps) == (0.0, None, 330)
     assert ClipOnly(max_epochs=30).trainer_arguments(REGIME) == {"max_epochs": 30}
-
-
-def test_names():
-    assert DPSGD(target_epsilon=3.0).name == "dpsgd-eps3"
-    assert DPSGD(noise_multiplier=1.5).name == "dpsgd-noise1.5"
-    assert (ClipOnly().name, Baseline().name) == ("clip-only", "baseline")
-    assert all(isinstance(treatment, Treatment) for treatment in (DPSGD(1.0), ClipOnly(), Baseline()))
 
 
 @pytest.mark.parametrize(

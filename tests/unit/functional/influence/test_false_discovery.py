@@ -11,16 +11,13 @@ from lightning_memaudit.functional.influence import (
 from lightning_memaudit.functional.influence import (
     _influence as influence,
 )
-from lightning_memaudit.functional.influence import (
-    _tiles as values,
-)
+from tests.helpers.counting import counting
 
 
 @pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["bits", "products"])
 def engine(request):
     """Everything is tested with either way to count."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(values, "popcount_pays", lambda n_models, n_pairs: request.param)
+    with counting(bits=request.param):
         yield
 
 

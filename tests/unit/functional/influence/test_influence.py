@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from lightning_memaudit.functional import influence, memorization
 from lightning_memaudit.functional.influence import _tiles as tiles
+from tests.helpers.counting import counting
 
 
 @pytest.fixture(autouse=True, scope="module", params=[True, False], ids=["bits", "products"])
 def engine(request):
     """Everything is tested with either way to count."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs: request.param)
+    with counting(bits=request.param):
         yield
 
 

@@ -62,12 +62,14 @@ def test_both_products_equal_int64(m, a, b, seed) -> None:
 
 
 @pytest.mark.parametrize("engine", ["int8", "float32", "bits"])
-def test_counts_beyond_what_bfloat16_holds(engine, monkeypatch) -> None:
-    monkeypatch.setattr(joint, "_int8_is_faster", lambda: engine == "int8")
+def test_counts_beyond_what_bfloat16_holds(engine) -> None:
     first, second = draw(4001, 7, 5, seed=0, p=0.9)
     exact = first.astype(np.int64).T @ second.astype(np.int64)
-    both = factors(first, second, packed=engine == "bits")
-    np.testing.assert_array_equal(joint.joint_counts(*both, np.arange(7), np.arange(5)), exact)
+    if engine == "bits":
+        found = joint.joint_counts(*factors(first, second, packed=True), np.arange(7), np.arange(5))
+    else:
+        found = joint.cross_counts(first, second, int8=engine == "int8")
+    np.testing.assert_array_equal(found, exact)
     rounded = torch.from_numpy(exact).to(torch.bfloat16).double().numpy()
     assert (rounded != exact).any()
 
@@ -86,13 +88,12 @@ def test_fractions_and_arrays_that_must_not_be_written() -> None:
 
 
 @pytest.mark.parametrize("m", [1, 63, 64, 65, 200])
-def test_words_hold_every_model_once_and_end_in_zeros(m, monkeypatch) -> None:
-    monkeypatch.setattr(joint, "_AT_ONCE", 3)
+def test_words_hold_every_model_once_and_end_in_zeros(m) -> None:
     array, _ = draw(m, 8, 1, seed=m)
-    words = joint.pack(lambda at: array[:, at], array.shape)
+    words = joint.pack(lambda at: array[:, at], array.shape, at_once=3)
     assert words.shape == (8, -(-m // 64))
     np.testing.assert_array_equal(np.bitwise_count(words).sum(axis=1), array.sum(axis=0))
-    one_by_one = joint.pack(lambda at: np.eye(m, dtype=bool)[:, at], (m, m))
+    one_by_one = joint.pack(lambda at: np.eye(m, dtype=bool)[:, at], (m, m), at_once=3)
     assert (np.bitwise_count(one_by_one).sum(axis=1) == 1).all()
     assert len({row.tobytes() for row in one_by_one}) == m
     assert joint.pack(lambda at: array[:, :0][:, at], (m, 0)).shape == (0, -(-m // 64))
@@ -115,17 +116,13 @@ def test_products_remain_without_numba(fresh_kernel, monkeypatch) -> None:
     np.testing.assert_array_equal(found, exact)
 
 
-def test_probe_answers_and_survives_a_torch_without_the_product(monkeypatch) -> None:
-    joint._int8_is_faster.cache_clear()
+def test_probe_answers_and_survives_a_torch_without_the_product() -> None:
     assert joint._int8_is_faster() in (True, False)
-    joint._int8_is_faster.cache_clear()
 
     def missing(a, b):
         raise RuntimeError("not there")
 
-    monkeypatch.setattr(joint, "int8_product", missing)
-    assert joint._int8_is_faster() is False
-    joint._int8_is_faster.cache_clear()
+    assert joint._int8_is_faster(missing) is False
 
 
 def test_one_delay_does_not_decide_which_product_is_faster() -> None:
@@ -138,11 +135,9 @@ def test_one_delay_does_not_decide_which_product_is_faster() -> None:
     assert joint._least_seconds(product) < 0.02
 
 
-def test_a_torch_whose_product_is_wrong_is_not_used(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()) + (len(b) == 33))
-    joint._int8_is_faster.cache_clear()
-    assert not joint._int8_is_faster()
-    joint._int8_is_faster.cache_clear()
+def test_a_torch_whose_product_is_wrong_is_not_used() -> None:
+    assert joint._int8_is_right(lambda a, b: a.int() @ b.int(), 1, 33, 2)
+    assert not joint._int8_is_faster(lambda a, b: (a.int() @ b.int()) + (len(b) == 33))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 16, 300])

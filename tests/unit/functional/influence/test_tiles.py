@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lightning_memaudit.functional.influence import _tiles as tiles
+from tests.helpers.counting import counting
 
 
 @pytest.fixture
@@ -27,17 +28,17 @@ def draw(n_models: int, n: int, seed: int):
     return correct, mask
 
 
-def both_engines(monkeypatch, build):
+def both_engines(build):
     found = []
     for packed in (True, False):
-        monkeypatch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs, packed=packed: packed)
-        found.append(build())
+        with counting(bits=packed):
+            found.append(build())
         assert found[-1].packed is packed
     return found
 
 
 @pytest.mark.parametrize("n_models", [12, 64, 150])
-def test_both_engines_give_equal_bits(n_models, monkeypatch) -> None:
+def test_both_engines_give_equal_bits(n_models) -> None:
     correct, mask = draw(n_models, 40, seed=n_models)
     rows, columns = np.array([0, 1, 2, 7, 30]), np.arange(3, 35)
     for build in (
@@ -45,14 +46,19 @@ def test_both_engines_give_equal_bits(n_models, monkeypatch) -> None:
         lambda: tiles.given_out_tiles(correct, mask, min_models=2, n_pairs=1)(mask[::-1]),
         lambda: tiles.mutual_tiles(tiles.given_out_tiles(correct, mask, min_models=1, n_pairs=1)(mask)),
     ):
-        bits, products = both_engines(monkeypatch, build)
+        bits, products = both_engines(build)
         np.testing.assert_array_equal(bits.tile(rows, columns), products.tile(rows, columns))
         assert np.isfinite(bits.tile(rows, columns)[2:]).any()
         assert np.isnan(bits.tile(rows, columns)[:2]).all()
 
 
-def test_fractions_are_never_packed(monkeypatch) -> None:
-    monkeypatch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs: True)
+@pytest.fixture
+def bits():
+    with counting(bits=True):
+        yield
+
+
+def test_fractions_are_never_packed(bits) -> None:
     correct, mask = draw(20, 6, seed=1)
     half = correct * 0.5
     assert not tiles.influence_tiles(half, n_pairs=1)(mask).packed
@@ -100,8 +106,7 @@ def test_an_error_in_a_tile_arrives(two_threads) -> None:
         list(tiles.Tiles(lambda rows, columns: np.zeros((1, 1)), packed=True).each(job, range(5)))
 
 
-def test_two_python_threads_may_compute_at_once(two_threads, monkeypatch) -> None:
-    monkeypatch.setattr(tiles, "popcount_pays", lambda n_models, n_pairs: True)
+def test_two_python_threads_may_compute_at_once(two_threads, bits) -> None:
     expected, found = {}, {}
 
     def compute(seed, into):

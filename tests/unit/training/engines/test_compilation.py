@@ -61,7 +61,6 @@ def clock(monkeypatch) -> dict[str, float]:
     return clock
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", [zoo.Net, zoo.Dropout])
 def test_a_compiled_step_gives_the_same_models_here_and_in_other_processes(model) -> None:
     """Dropout draws the masks that it draws otherwise."""

@@ -17,7 +17,7 @@ from tests.unit.callbacks.dp.toys import Net, mlp, reference, rows, weights
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
-    script = Path(__file__).with_name("ddp_script.py")
+    script = Path(__file__).with_name("private.py")
     with socket.socket() as port:
         port.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port.getsockname()[1])}

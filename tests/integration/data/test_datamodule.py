@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import pickle
 import random
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -476,18 +474,6 @@ def test_a_module_made_of_data_sets() -> None:
     assert same_weights(inside, fit(shuffled(Subset(examples(), ROWS.tolist()))))
 
 
-@pytest.mark.slow
-def test_two_processes_share_the_subset(tmp_path) -> None:
-    script = Path(__file__).with_name("ddp_script.py")
-    finished(script, tmp_path)
-    seen = {way: [json.loads((tmp_path / f"{way}-{rank}.json").read_text()) for rank in (0, 1)] for way in ("in", "by")}
-    assert seen["in"] == seen["by"]
-    first, second = (record["seen"] for record in seen["in"])
-    assert len(first) == len(second) == (len(ROWS) + 1) // 2
-    assert set(first) | set(second) == set(ROWS.tolist())
-    assert len(set(first) & set(second)) <= len(ROWS) % 2  # the padding of DistributedSampler
-
-
 # Refusals
 
 
@@ -591,7 +577,6 @@ def test_a_module_without_a_training_loader() -> None:
         fit(SubsetDataModule(LightningDataModule(), PLAN, 0))
 
 
-@pytest.mark.slow
 def test_the_other_lightning_package_is_named() -> None:
     code = (
         "import warnings; warnings.simplefilter('ignore')\n"

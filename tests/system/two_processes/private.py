@@ -1,4 +1,4 @@
-"""Trains privately as one of two processes; run by test_ddp.py."""
+"""Trains privately as one of two processes; run by test_private.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[4]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.unit.callbacks.dp.toys import Net, fit, loader, mlp, private, weights
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from sklearn.datasets import load_digits
@@ -54,7 +53,6 @@ def audit(folder: Path, net: dict, epochs: int, n_models: int) -> AuditReport:
     )
 
 
-@pytest.mark.slow
 def test_memorization_tells_flipped_labels_where_the_model_fits_them(tmp_path: Path) -> None:
     report = audit(tmp_path, {"width": 256, "lr": 0.3, "momentum": 0.9}, epochs=60, n_models=60)
     result, flipped = report.memorization, np.isin(np.arange(1797), flipped_rows())
@@ -65,7 +63,6 @@ def test_memorization_tells_flipped_labels_where_the_model_fits_them(tmp_path: P
     assert sum(row["index"] in flipped_rows() for row in report.content["memorization"]["top"]) >= 18
 
 
-@pytest.mark.slow
 def test_a_model_that_does_not_fit_them_is_said_not_to(tmp_path: Path) -> None:
     report = audit(tmp_path, {"width": 128, "lr": 0.05, "momentum": 0.0}, epochs=30, n_models=20)
     result, fit = report.memorization, report.content["memorization"]["fit"]

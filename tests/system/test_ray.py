@@ -118,7 +118,6 @@ def test_the_store_that_sequential_leaves_with_several_models_a_call(cluster, ca
     wait_for(lambda: not actors())
 
 
-@pytest.mark.slow
 def test_a_killed_actor_loses_nothing_and_repeats_nothing(cluster, calls, tmp_path: Path) -> None:
     reference = audit(tmp_path / "whole", Dozing, n_models=12, executor="sequential").train(progress=False)
     takes(0.2)
@@ -216,7 +215,7 @@ def test_a_cluster_at_an_address_is_used_and_left_running(cluster, tmp_path: Pat
     address = cluster.get_runtime_context().gcs_address
     script = f"""
         from tests.helpers.workers import Meeting
-        from tests.integration.test_ray import *
+        from tests.system.test_ray import *
 
         executor = Ray({address!r}, n_actors=3, engine="trainer")  # one more than there is room for
         store = audit("store", Meeting, n_models=4, executor=executor).train(progress=False)
@@ -237,7 +236,7 @@ def test_a_cluster_of_its_own_leaves_no_process_and_no_file() -> None:
     script = """
         import json, os
         from pathlib import Path
-        from tests.integration.test_ray import *
+        from tests.system.test_ray import *
 
         os.environ["MEMAUDIT_TEST_DRIVER"] = str(os.getpid())
         HERE = Path.cwd()

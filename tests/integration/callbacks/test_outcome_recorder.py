@@ -1,7 +1,4 @@
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,34 +274,6 @@ def test_a_users_score_function_in_bfloat16(tmp_path):
 
     fit(None, recorder=OutcomeRecorder(tmp_path, score_fn=score), precision="bf16-mixed")
     assert OutcomeStore(tmp_path).verify() == []
-
-
-DDP = """
-import sys
-sys.path.insert(0, sys.argv[2])
-import test_outcome_recorder as t
-if __name__ == "__main__":
-    t.fit(sys.argv[1], strategy="ddp", devices=2)
-"""
-
-
-def test_two_processes_write_one_shard(tmp_path):
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP)
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, script, tmp_path / "store", Path(__file__).parent],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    store = OutcomeStore(tmp_path / "store")
-    assert store.model_ids() == [0]
-    assert store.verify() == store.partial_writes() == []
-    assert store.load().correct.shape == (1, 24)
-    assert store.manifest.identity.optimisation["trainer"]["processes"] == 2  # the effective batch is twice as large
 
 
 def test_groups_of_several_models_are_kept(tmp_path):

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from lightning_memaudit import OutcomeStore
 
@@ -78,7 +77,6 @@ print(json.dumps({{
 """
 
 
-@pytest.mark.slow
 def test_thirty_kills_lose_nothing_and_change_nothing(tmp_path):
     script = tmp_path / "kill.py"
     script.write_text(SCRIPT)

@@ -1,4 +1,4 @@
-"""A fit of two processes with an AuditLogger; run by test_audit_logger.py in a process of its own."""
+"""A fit of two processes with an AuditLogger; run by test_audits.py in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """AuditLogger in real fits of a tiny model."""
 
 import json
-from pathlib import Path
 
 import pytest
 from lightning.pytorch import Trainer, seed_everything
@@ -10,7 +9,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_memaudit import AuditLogger, AuditReport, OutcomeRecorder, OutcomeStore, SubsetDataModule, SubsetPlan
 from lightning_memaudit.exceptions import ArgumentError
-from tests.helpers.forked import finished
 from tests.helpers.reports import small_store
 from tests.helpers.tiny import TinyData, TinyNet
 
@@ -90,14 +88,3 @@ class TestInAFit:
 def test_a_report_is_logged_as_it_is(other) -> None:
     with pytest.raises(ArgumentError, match="report: it is logged as it is, so leave store and sections out"):
         AuditLogger(report=AuditReport({}), **other)
-
-
-@pytest.mark.slow
-def test_one_of_two_processes_logs(tmp_path, store) -> None:
-    script = Path(__file__).with_name("audit_logger_ddp.py")
-    AuditReport.from_store(store, sections=["memorization"]).save(tmp_path / "report", formats=["json"])
-    finished(script, tmp_path)
-    (logged,) = tmp_path.rglob("memaudit")
-    assert (logged / "report.json").exists()
-    assert sorted(path.name for path in tmp_path.glob("*.rank")) == ["0.rank", "1.rank"]
-    assert [path.read_text() for path in sorted(tmp_path.glob("*.rank"))] == ["1", "0"]

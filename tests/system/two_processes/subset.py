@@ -1,4 +1,4 @@
-"""Trains with two processes inside the wrapper and by hand; run by test_datamodule.py in a process of its own."""
+"""Trains with two processes inside the wrapper and by hand; run by test_audits.py in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,85 +1,18 @@
 """Treatments as users write them."""
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback
 
 from lightning_memaudit import Audit
 from lightning_memaudit.exceptions import ConfigurationError, MismatchError
-from lightning_memaudit.treatments import Regime, Treatment
+from lightning_memaudit.treatments import Treatment
 from tests.helpers import zoo
+from tests.helpers.treatments import Answers, Decayed, Rounded
 
 TRAINER = {"max_epochs": 2, "accelerator": "cpu"}
-
-
-@dataclass(frozen=True)
-class Rounded(Treatment):
-    """In a file, as the documentation shows it."""
-
-    decimals: int = 1
-    name: str = "rounded"
-
-    def transform(self, pl_module):
-        rounded = copy.deepcopy(pl_module)
-        for parameter in rounded.parameters():
-            parameter.data = parameter.data.round(decimals=self.decimals)
-        return rounded
-
-
-class Decayed(Treatment):
-    """A plain class, trained anew with a callback of its own."""
-
-    name = "decayed"
-
-    def __init__(self, factor=0.5):
-        self.factor = factor
-
-    @property
-    def trains(self):
-        return True
-
-    @property
-    def starts_trained(self):
-        return False
-
-    def trainer_arguments(self, regime):
-        return {"max_epochs": regime.max_epochs + 1}
-
-    def callbacks(self, regime):
-        return [Shrink(self.factor)]
-
-
-class Shrink(Callback):
-    def __init__(self, factor):
-        self.factor = factor
-
-    def on_train_end(self, trainer, pl_module):
-        assert trainer.current_epoch == 3
-        with torch.no_grad():
-            for parameter in pl_module.parameters():
-                parameter.mul_(self.factor)
-
-
-class Answers:
-    """No subclass, but it answers as ``Treatment`` says."""
-
-    name, trains, starts_trained = "answers", False, True
-
-    def trainer_arguments(self, regime):
-        return {}
-
-    def callbacks(self, regime):
-        return ()
-
-    def transform(self, pl_module):
-        return pl_module
-
-    def privacy(self, regime):
-        return {"epsilon": np.float64(1.5), "steps": np.int64(3)}
 
 
 NOTEBOOK = """
@@ -98,19 +31,6 @@ def scaled(pl_module, by):
 def audit(store, *treatments, executor="sequential", **options):
     settings = {"n_models": 2, "n_treated_models": 2, "trainer": TRAINER, "model": zoo.Net, "data": zoo.Data}
     return Audit(**settings | options, store=store, executor=executor, treatments=treatments)
-
-
-def test_defaults_are_those_of_a_transform_of_trained_models():
-    class Named(Treatment):
-        name = "named"
-
-    regime, module = Regime(10, 2, 3), zoo.Net()
-    named = Named()
-    assert (named.trains, named.starts_trained) == (False, True)
-    assert dict(named.trainer_arguments(regime)) == {}
-    assert list(named.callbacks(regime)) == []
-    assert named.transform(module) is module
-    assert named.privacy(regime) is None
 
 
 def test_a_treatment_in_a_file(tmp_path):

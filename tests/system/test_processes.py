@@ -105,7 +105,6 @@ def finished(process: subprocess.Popen[str], *, code: int = 0) -> tuple[str, str
     return out, err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "model", "n_models", "n_kills", "seconds"),
     [("in-memory", Dozing, 120, 3, 0.4), ("ensemble", DozingTogether, 100, 1, 6.0)],
@@ -159,7 +158,7 @@ def test_two_drivers_on_one_store_do_no_harm(start, tmp_path: Path) -> None:
     reference = audit(tmp_path / "whole", n_models=12, executor="sequential").train(progress=False)
     trace(f"training-{os.getpid()}").unlink()
     script = """
-        from tests.integration.test_processes import *
+        from tests.system.test_processes import *
         audit("store", n_models=12, executor=Process(n_workers=2, engine="in-memory")).train(progress=False)
     """
     takes(0.4)
@@ -174,7 +173,7 @@ def test_two_drivers_on_one_store_do_no_harm(start, tmp_path: Path) -> None:
 
 def test_workers_end_by_themselves_when_their_driver_is_killed(start, tmp_path: Path) -> None:
     script = """
-        from tests.integration.test_processes import *
+        from tests.system.test_processes import *
         audit("store", n_models=400, executor=TWO).train(progress=False)
     """
     takes(0.2)
@@ -225,8 +224,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_memaudit import Audit
 from lightning_memaudit.training.executors import Process
-from lightning_memaudit.training.executors import process as process_module
-from lightning_memaudit.training.parcel import pack
 from tests.helpers.workers import meet
 
 
