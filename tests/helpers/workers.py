@@ -53,7 +53,7 @@ class Meeting(TinyNet):
 
 def is_worker() -> bool:
     """Whether this process was started to train for another."""
-    return sys.argv[0].endswith("worker.py")  # ours, and Ray's default_worker.py
+    return sys.argv[0].endswith(("workers/__main__.py", "default_worker.py"))  # ours, and Ray's
 
 
 def doze() -> None:
