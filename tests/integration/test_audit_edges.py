@@ -14,7 +14,7 @@ from lightning_memaudit.exceptions import ArgumentError, TrainingError, Unsuppor
 from lightning_memaudit.functional.memorization import Reliable, Settled
 from lightning_memaudit.outcomes.scoring import ExampleScores, multiclass_scores
 from lightning_memaudit.testing import LookupProblem
-from lightning_memaudit.training.task import silenced
+from lightning_memaudit.training.population import silenced
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 
 ONE_EPOCH = {"max_epochs": 1, "accelerator": "cpu"}

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_memaudit import Audit, OutcomeStore
 from lightning_memaudit.cli import main
 from lightning_memaudit.exceptions import TrainingError
-from lightning_memaudit.training.engines import choice as choice_module
 from lightning_memaudit.training.executors import Process
-from lightning_memaudit.training.executors import process as process_module
+from lightning_memaudit.training.timing import Thresholds
+from lightning_memaudit.training.workers import dispatch
 from lightning_memaudit.training.workers.serialization import pack
 from tests.helpers.tiny import TRAINER, TinyData, TinyNet
 from tests.helpers.workers import (
@@ -117,12 +117,12 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(
         pack(*arguments, **options)
 
     reference = audit(tmp_path / "whole", model, n_models=n_models, executor="sequential").train(progress=False)
-    monkeypatch.setattr(process_module, "pack", packs)
-    monkeypatch.setattr(choice_module, "_CHUNK_SIZES", (8, 32))  # so few that there is a second round
+    monkeypatch.setattr(dispatch, "pack", packs)
     store = OutcomeStore(tmp_path / "killed")
     assassin = Assassin(store, lambda: workers_of(os.getpid()), n_kills)
     assassin.start()
-    executor = Process(n_workers=2 + (n_kills > 1), engine=engine)
+    few = Thresholds(chunk_sizes=(8, 32))  # so that there is a second round
+    executor = Process(n_workers=2 + (n_kills > 1), engine=engine, thresholds=few)
     audit(tmp_path / "killed", model, n_models=n_models, executor=executor).train(progress=False)
     assassin.join(timeout=1)
     assert len(assassin.killed) == n_kills
@@ -360,16 +360,16 @@ class Looks(TinyNet):
     def on_train_end(self) -> None:
         if is_worker():
             trace("memory").write_text(json.dumps(mapped_files()))
-        elif any(has_parcel(command) for command in workers_of(os.getpid()).values()):  # not in a trial
+        elif any(has_files(command) for command in workers_of(os.getpid()).values()):  # not in a trial
             wait_for(trace("memory").exists)
 
 
-def has_parcel(command: str) -> bool:
+def has_files(command: str) -> bool:
     return any(Path(command.split()[-2]).iterdir())
 
 
 def mapped_files() -> dict[str, dict[str, float]]:
-    """Of each file of a parcel that this process has mapped: the MB that were read, and those that were copied."""
+    """Of each file of a run that this process has mapped: the MB that were read, and those that were copied."""
     found = {}
     for block in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
         head, *lines = block.splitlines()

@@ -1,11 +1,12 @@
-"""Every executor leaves the store that one Trainer a model leaves.
+"""Every executor does what the table of tests/helpers/conformance.py says, Ray's part of which is in test_ray.py.
 
-That parameters agree to 1e-5 after 20 steps is in ``ensemble/test_loop.py``, for the same recipes.
+That parameters agree to 1e-5 after 20 steps is in tests/unit/training/engines/ensemble/test_loop.py, for the same
+recipes.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,35 @@ import torch
 from torch import nn, optim
 from torch.utils.data import TensorDataset
 
-from lightning_memaudit import Audit, OutcomeStore
+from lightning_memaudit import OutcomeStore
 from lightning_memaudit.outcomes.scoring import ExampleScores, multiclass_scores
-from lightning_memaudit.training.executors import Process
-from lightning_memaudit.training.executors import process as process_module
+from lightning_memaudit.training.executors import EXECUTORS, Auto, Ensemble, PlainTrainer, Process, Sequential
+from lightning_memaudit.training.timing import Thresholds
+from lightning_memaudit.training.workers import dispatch
 from lightning_memaudit.training.workers.session import train_lease
 from tests.helpers import zoo
-from tests.helpers.engines import FIELDS, PLAN, STACKABLE
+from tests.helpers.conformance import CHECKS, IN_THIS_PROCESS, assert_agree, audit, by_trainers
+from tests.helpers.engines import STACKABLE
 from tests.helpers.workers import shards, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-N_MODELS = 3
+    from lightning_memaudit.training.executors import Executor
+
+EVERY: dict[str, Executor] = {
+    "trainer": PlainTrainer(),
+    "sequential": Sequential(),
+    "ensemble": Ensemble(),
+    "ensemble, no tuning": Ensemble(tuning="off"),
+    "auto": Auto(),
+    "auto, no tuning": Auto(tuning="off"),
+    "auto, all cores": Auto(thresholds=Thresholds(use_workers=0.0)),
+    "process": Process(n_workers=2),
+    "process, trainer": Process(n_workers=2, engine="trainer"),
+    "process, ensemble, no tuning": Process(n_workers=2, engine="ensemble", tuning="off"),
+}
 ENGINES = {"trainer": "trainer", "sequential": "in-memory", "ensemble": "ensemble"}
 ONE_ULP = {"up": (1.0,), "down": (-1.0,), "up or down": (1.0, -1.0)}
 RECIPES = (
@@ -45,50 +61,21 @@ RECIPES = (
 )
 
 
-def audit(store: str | Path, executor: Any, *, n_models: int = N_MODELS, **recipe: Any) -> Audit:
-    settings = {"max_epochs": 4, "accelerator": "cpu"} | {
-        name: value for name, value in recipe.items() if name not in {"model", "data", "score_fn"}
-    }
-    return Audit(
-        recipe["model"],
-        recipe.get("data", zoo.Data),
-        trainer=settings,
-        n_models=n_models,
-        subset_fraction=PLAN.subset_fraction,
-        seed=PLAN.seed,
-        score_fn=recipe.get("score_fn", "multiclass"),
-        store=store,
-        executor=executor,
-    )
+def test_every_executor_that_there_is_is_in_the_table() -> None:
+    assert {type(executor) for executor in EVERY.values()} == {*EXECUTORS.values()} - {EXECUTORS["ray"]}
 
 
-@cache
-def by_trainers(name: str) -> OutcomeStore:
-    url = f"memory://agree/{name}"
-    OutcomeStore(url).storage.clear()
-    return audit(url, "trainer", **STACKABLE[name]).train(progress=False)
-
-
-def assert_agree(found: OutcomeStore, expected: OutcomeStore, *, exactly: bool) -> None:
-    assert found.model_ids() == expected.model_ids()
-    assert found.manifest.digests == expected.manifest.digests
-    assert found.verify() == []
-    for split in expected.splits():
-        ours, theirs = found.load(split=split), expected.load(split=split)
-        for name in (*FIELDS, "mask", "labels"):
-            a, b = getattr(ours, name), getattr(theirs, name)
-            assert (a.dtype, a.shape) == (b.dtype, b.shape)
-            if exactly or name not in {"margin", "loss", "confidence"}:
-                assert np.array_equal(a, b), (split, name)
-            else:
-                np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("check", [*CHECKS, *IN_THIS_PROCESS], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", EVERY)
+def test_an_executor(name, check, tmp_path: Path) -> None:
+    check(EVERY[name], tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "executor"),
-    [*product(RECIPES, ["ensemble"]), *product(RECIPES[:3], ["sequential"]), ("mlp", "auto"), ("dict batches", "auto")],
+    [*product(RECIPES[1:], ["ensemble"]), *product(RECIPES[1:3], ["sequential"]), ("dict batches", "auto")],
 )
-def test_the_same_store(name, executor, tmp_path: Path) -> None:
+def test_the_same_store_of_other_recipes(name, executor, tmp_path: Path) -> None:
     store = audit(tmp_path, executor, **STACKABLE[name]).train(progress=False)
     assert_agree(store, by_trainers(name), exactly=store.manifest.execution["engine"] != "ensemble")
     assert store.manifest.execution["engine"] == ENGINES.get(executor, "in-memory")
@@ -98,10 +85,10 @@ def test_the_same_store(name, executor, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "engine"), [("groups and one-cycle per step", "ensemble"), ("cnn", "in-memory")])
 def test_the_same_store_from_several_processes(name, engine, tmp_path: Path, monkeypatch) -> None:
     def after_a_worker(*arguments: Any, **options: Any) -> Iterator[int]:
-        wait_for(lambda: shards(arguments[3]))
+        wait_for(lambda: shards(arguments[0].store))
         return train_lease(*arguments, **options)
 
-    monkeypatch.setattr(process_module, "train_lease", after_a_worker)
+    monkeypatch.setattr(dispatch, "train_lease", after_a_worker)
     store = audit(tmp_path, Process(n_workers=2, engine=engine), **STACKABLE[name]).train(progress=False)
     assert_agree(store, by_trainers(name), exactly=engine == "in-memory")
     execution = store.manifest.execution
