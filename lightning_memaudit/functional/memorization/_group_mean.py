@@ -9,12 +9,12 @@ import numpy as np
 from scipy import stats
 
 from lightning_memaudit.functional.checks import as_probability
-from lightning_memaudit.functional.memorization._group_floor import GroupFloor
 from lightning_memaudit.functional.uncertainty import Tail, one_sided_p_value
 
 if TYPE_CHECKING:
     from lightning_memaudit.functional.checks import FloatArray
     from lightning_memaudit.functional.intervals import Interval
+    from lightning_memaudit.functional.memorization._group_floor import GroupFloor
 
 
 @dataclass(frozen=True, slots=True)

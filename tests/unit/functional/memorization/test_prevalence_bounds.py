@@ -11,8 +11,6 @@ from lightning_memaudit.functional.memorization import (
     UPPER_TAIL,
     PrevalenceBounds,
     prevalence_bounds,
-    prevalence_of,
-    prevalence_record,
 )
 from lightning_memaudit.functional.memorization._prevalence_bounds import STRICTER
 
@@ -42,7 +40,6 @@ def test_markov_by_hand() -> None:
     assert found.p_value(0.05)[0] == pytest.approx(1e-4 * 0.95 / 0.05)
     assert found.lower(1e-4)[0] == 0
     assert found.upper(0.0025)[0] == 1
-    assert prevalence_of([prevalence_record(found, 0)]) == found
 
 
 @pytest.mark.parametrize("n_models", [50, 100, 400])
@@ -87,12 +84,6 @@ def test_arguments_are_checked() -> None:
     for wrong, words in (({"threshold": 1.0}, "threshold"), ({"spent": 0.0}, "spent")):
         with pytest.raises(ArgumentError, match=words):
             prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), 1, **wrong)
-    record = prevalence_record(prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), 1), 0)
-    for change in ({"n": None}, {"certain": 5.0}, {"naive": float("nan")}):
-        with pytest.raises(ArgumentError, match="record"):
-            prevalence_of([record | change])
-    with pytest.raises(ArgumentError, match="one threshold"):
-        prevalence_of([record, record | {"threshold": 0.5}])
 
 
 def test_no_interval_is_without_width_and_clear_cases_are_decided() -> None:
