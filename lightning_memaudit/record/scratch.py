@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,11 @@ class Scratch:
     Args:
         limit: Bytes in memory.
 
+    Attributes:
+        folder: Where the files are; None without any.
+        n_files: Their number.
+        n_bytes_in_memory: Bytes of the arrays in memory.
+
     Example:
         >>> Scratch(1000).allocate((10, 10), np.int8).shape
         (10, 10)
@@ -33,7 +40,7 @@ class Scratch:
         self.limit = limit
         self.n_bytes_in_memory = 0
         self.n_files = 0
-        self._folder: TemporaryDirectory[str] | None = None
+        self.folder: Path | None = None
 
     def allocate(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array whose content is not set yet.
@@ -46,7 +53,8 @@ class Scratch:
         if not n_bytes or self.n_bytes_in_memory + n_bytes <= self.limit:
             self.n_bytes_in_memory += n_bytes
             return np.empty(shape, dtype=dtype)
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="memaudit-", ignore_cleanup_errors=True)
+        if self.folder is None:
+            self.folder = Path(mkdtemp(prefix="memaudit-"))
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.n_files += 1
-        return np.memmap(Path(self._folder.name) / f"{self.n_files}.bin", dtype=dtype, mode="w+", shape=shape)
+        return np.memmap(self.folder / f"{self.n_files}.bin", dtype=dtype, mode="w+", shape=shape)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from lightning_memaudit.functional.uncertainty import OneSided, joined, take, two_way
-from lightning_memaudit.gates.evidence import NOTHING
 from lightning_memaudit.gates.judge import judge
 from lightning_memaudit.gates.judged_report import Subject
 from lightning_memaudit.gates.policy.file import policy_of
 from lightning_memaudit.gates.tables import Table
 from lightning_memaudit.gates.verdicts import Verdict
+from lightning_memaudit.record.estimates import NOTHING
 from tests.helpers.crossed import Cell, draw
 
 ALPHA = 0.05

@@ -8,9 +8,9 @@ import numpy as np
 
 from lightning_memaudit.functional.impact import accuracy_drop, error_rate
 from lightning_memaudit.functional.memorization import memorization_score
-from lightning_memaudit.functional.uncertainty import excess_record, two_way_record
 from lightning_memaudit.outcomes.manifest import library_versions
-from lightning_memaudit.outcomes.store import Outcomes
+from lightning_memaudit.record import ArmOutcomes
+from lightning_memaudit.record.estimates import ERROR, GAP
 from lightning_memaudit.report.schema import SCHEMA
 from lightning_memaudit.sections.entries import plain
 from lightning_memaudit.sections.impact.groups import drop_row, statistics
@@ -43,16 +43,14 @@ def accuracy_rows(correct, codes, names) -> list[dict[str, Any]]:
             "gap": float(rates.gap.estimate[g]),
             "gap_low": float(gap[0][g]),
             "gap_high": float(gap[1][g]),
-            "statistics": {"error": two_way_record(rates.error, g), "gap": excess_record(rates.gap, g)},
+            "statistics": {"error": ERROR.to_row(rates.error, g), "gap": GAP.to_row(rates.gap, g)},
         }
         for g, name in enumerate(names)
     ]
 
 
 def memorization_rows(correct, mask, codes, names, *, threshold=0.25) -> list[dict[str, Any]]:
-    none = np.empty((len(mask), 0))
-    ids = np.arange(len(mask))
-    outcomes = Outcomes(ids, mask, correct, none, none, none, none, None, None, ids)
+    outcomes = ArmOutcomes(np.arange(len(mask)), mask, correct)
     return group_rows(outcomes, codes, list(names), memorization_score(correct, mask), 0.95, threshold=threshold)
 
 

@@ -14,6 +14,7 @@ import pytest
 from lightning_memaudit import OutcomeStore, __version__
 from lightning_memaudit.cli import main
 from lightning_memaudit.data.groups import grouping
+from lightning_memaudit.record import Record
 from lightning_memaudit.sections.memorization import memorization_section
 
 HOSTILE = {"red", 'a,"b"\n=1+1\r', "<b>|x|</b>", "é"}
@@ -152,7 +153,7 @@ def test_export_csv(memaudit, store, tmp_path):
     assert "24 rows" in result.out
     with (tmp_path / "tables/scores.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    section = memorization_section(OutcomeStore(store))
+    section = memorization_section(Record(OutcomeStore(store)))
     assert [int(row["index"]) for row in rows] == list(range(24))
     np.testing.assert_array_equal([float(row["memorization"]) for row in rows], section.score)
     assert {row["colour"] for row in rows} == HOSTILE
@@ -170,7 +171,7 @@ def test_export_parquet(memaudit, store, tmp_path):
 
     assert memaudit("export", str(store), "--out", "scores.parquet").code == 0
     table = pandas.read_parquet(tmp_path / "scores.parquet")
-    section = memorization_section(OutcomeStore(store))
+    section = memorization_section(Record(OutcomeStore(store)))
     np.testing.assert_array_equal(table["memorization"], section.score)
     assert set(table["colour"]) == HOSTILE
 

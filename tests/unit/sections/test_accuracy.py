@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.exceptions import MissingDataError
-from lightning_memaudit.functional.uncertainty import OneSided, excess_of, two_way_of
+from lightning_memaudit.record import Record
+from lightning_memaudit.record.estimates import ERROR, GAP
 from lightning_memaudit.sections.accuracy import accuracy_section
 from tests.helpers.treated import TreatedStore
 
@@ -13,7 +14,7 @@ GROUPS = {"race": {"train": ["a", "b", "c"] * 4, "test": ["a"] * 4 + ["b"] * 4},
 
 
 def section_of(known):
-    summary = accuracy_section(known.store).to_dict()
+    summary = accuracy_section(Record(known.store)).to_dict()
     json.dumps(summary, allow_nan=False)
     return summary
 
@@ -36,9 +37,9 @@ def test_every_arm_by_hand(tmp_path) -> None:
     assert race["b"]["low"] < 5 / 8 < race["b"]["high"]
     assert (race["c"]["n"], race["c"]["accuracy"], race["c"]["statistics"]) == (0, None, {"error": None, "gap": None})
     assert "no grouping 'train only'" in pruned["by_group"]["train only"]["reason"]
-    error = OneSided(two_way_of([race["b"]["statistics"]["error"]]), one_way=True)
+    error = ERROR.of_rows([race["b"]["statistics"]["error"]])
     assert error.estimate[0] == pytest.approx(3 / 8)
-    assert excess_of([race["b"]["statistics"]["gap"]]).estimate[0] == pytest.approx(3 / 16)
+    assert GAP.of_rows([race["b"]["statistics"]["gap"]]).estimate[0] == pytest.approx(3 / 16)
 
 
 def test_on_the_training_split_models_without_the_example_are_judged(tmp_path) -> None:
@@ -53,4 +54,4 @@ def test_on_the_training_split_models_without_the_example_are_judged(tmp_path) -
 
 def test_an_empty_store_has_no_accuracy(tmp_path) -> None:
     with pytest.raises(MissingDataError, match="no model"):
-        accuracy_section(TreatedStore(tmp_path, LABELS).store)
+        accuracy_section(Record(TreatedStore(tmp_path, LABELS).store))

@@ -1,10 +1,10 @@
 import numpy as np
 
-from lightning_memaudit.sections.entries import found, plain, unavailable
+from lightning_memaudit.sections.entries import available, plain, unavailable
 
 
 def test_entries_say_whether_there_is_something() -> None:
-    assert found(n=1) == {"status": "ok", "reason": None, "n": 1}
+    assert available(n=1) == {"status": "ok", "reason": None, "n": 1}
     assert unavailable("why") == {"status": "unavailable", "reason": "why"}
 
 

@@ -7,12 +7,13 @@ import pytest
 
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.outcomes.store import OutcomeStore
+from lightning_memaudit.record import Record
 from lightning_memaudit.sections.memorization import memorization_section
 
 
 @pytest.fixture(scope="module")
 def result(lookup_store: OutcomeStore):
-    return memorization_section(lookup_store)
+    return memorization_section(Record(lookup_store))
 
 
 def test_singletons_are_memorized_and_crowds_are_not(result) -> None:
@@ -85,4 +86,4 @@ def test_two_models_are_the_least(tmp_path, lookup_store: OutcomeStore) -> None:
     name = "outcomes/baseline/000000.npz"
     one.storage.write(name, lookup_store.storage.read(name))
     with pytest.raises(MissingDataError, match="1 baseline models"):
-        memorization_section(one)
+        memorization_section(Record(one))

@@ -4,15 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.intervals import agresti_caffo
 from lightning_memaudit.functional.memorization import (
     LOWER_TAIL,
     UPPER_TAIL,
     PrevalenceBounds,
     prevalence_bounds,
-    prevalence_of,
-    prevalence_record,
 )
 from lightning_memaudit.functional.memorization._prevalence_bounds import STRICTER
 
@@ -42,7 +39,6 @@ def test_markov_by_hand() -> None:
     assert found.p_value(0.05)[0] == pytest.approx(1e-4 * 0.95 / 0.05)
     assert found.lower(1e-4)[0] == 0
     assert found.upper(0.0025)[0] == 1
-    assert prevalence_of([prevalence_record(found, 0)]) == found
 
 
 @pytest.mark.parametrize("n_models", [50, 100, 400])
@@ -81,15 +77,6 @@ def test_bounds_hold_in_simulation(share, shared) -> None:
         missed[0] += found.upper(0.05)[0] < share
         missed[1] += found.lower(0.05)[0] > share
     assert max(missed) <= 0.05 * repeats
-
-
-def test_records_are_checked() -> None:
-    record = prevalence_record(prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), n_groups=1), 0)
-    for change in ({"n": None}, {"certain": 5.0}, {"naive": float("nan")}):
-        with pytest.raises(ArgumentError, match="record"):
-            prevalence_of([record | change])
-    with pytest.raises(ArgumentError, match="one threshold"):
-        prevalence_of([record, record | {"threshold": 0.5}])
 
 
 def test_no_interval_is_without_width_and_clear_cases_are_decided() -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from lightning_memaudit.record import Record
 from lightning_memaudit.sections.impact import impact_section
 from tests.helpers.treated import TreatedStore
 
@@ -14,7 +15,7 @@ def calibration(tmp_path, base, treated, *, confidence=NINE_TO_ONE, groups=GROUP
     train = {"train": np.ones((len(base), 12), dtype=bool)}
     for arm, correct in (("baseline", base), ("dpsgd-eps3", treated)):
         known.fill(arm, {"test": correct, **train}, margin={"test": np.where(correct, confidence, -confidence)})
-    return impact_section(known.store).to_dict()["arms"]["dpsgd-eps3"]["calibration"]
+    return impact_section(Record(known.store)).to_dict()["arms"]["dpsgd-eps3"]["calibration"]
 
 
 def outcomes(n_models, n_wrong):
@@ -55,7 +56,7 @@ def test_more_classes_have_the_confidence_of_the_prediction(tmp_path) -> None:
     for arm, (correct, confidence) in drawn.items():
         splits = {"test": correct, "train": np.ones((3, 12), dtype=bool)}
         known.fill(arm, splits, confidence={"test": confidence})
-    found = impact_section(known.store).to_dict()["arms"]["dpsgd-eps3"]["calibration"]
+    found = impact_section(Record(known.store)).to_dict()["arms"]["dpsgd-eps3"]["calibration"]
     rows = {row["group"]: row for row in found["by_group"]["g"]}
     for group, columns in (("a", slice(5)), ("b", slice(5, 10))):
         for side, arm in (("base", "baseline"), ("treated", "dpsgd-eps3")):

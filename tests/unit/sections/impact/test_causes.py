@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from lightning_memaudit.record import Record
 from lightning_memaudit.sections.impact import impact_section
 from tests.helpers.treated import TreatedStore
 
@@ -31,7 +32,7 @@ def arms(tmp_path, *, clip=None, **settings):
     if clip is not None:
         known.fill("clip-only", right_but(4), record=clip)
     known.fill("dpsgd-eps3", right_but(10), record=record("DPSGD", privacy=PRIVACY, **settings))
-    return impact_section(known.store).to_dict()["arms"]
+    return impact_section(Record(known.store)).to_dict()["arms"]
 
 
 def test_a_private_drop_is_split_into_clipping_and_noise(tmp_path) -> None:
@@ -81,13 +82,13 @@ def test_a_large_delta_is_said(tmp_path) -> None:
     known = TreatedStore(tmp_path, LABELS).fill("full/baseline", right_but(0))
     privacy = PRIVACY | {"n_examples": 12, "delta": 0.1}
     known.fill("full/dpsgd-eps3", right_but(2), record=record("DPSGD", privacy=privacy))
-    arm = impact_section(known.store).to_dict()["arms"]["full/dpsgd-eps3"]
+    arm = impact_section(Record(known.store)).to_dict()["arms"]["full/dpsgd-eps3"]
     assert "δ is not below 1/n = 0.083: " in arm["notes"][-1]
 
 
 def test_a_budget_on_all_data_is_for_all_data(tmp_path) -> None:
     known = TreatedStore(tmp_path, LABELS).fill("full/baseline", right_but(0))
     known.fill("full/dpsgd-eps3", right_but(2), record=record("DPSGD", privacy=PRIVACY | {"n_examples": 12}))
-    arm = impact_section(known.store).to_dict()["arms"]["full/dpsgd-eps3"]
+    arm = impact_section(Record(known.store)).to_dict()["arms"]["full/dpsgd-eps3"]
     assert "is that of one model, for a training set of 12 examples; neighbouring" in arm["notes"][-1]
     assert arm["by_memorization"]["slope"]["reason"] == "the store has no baseline models on subsets of the data"

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lightning_memaudit.sections.impact.arms import ArmReader
 
+from lightning_memaudit.record import Record
 from lightning_memaudit.sections.impact import impact_section
-from lightning_memaudit.sections.impact.exemplars import votes
+from lightning_memaudit.sections.impact.exemplars import VoteCount
 from tests.helpers.treated import TreatedStore
 
 HOOKER = json.loads((Path(__file__).parents[3] / "golden" / "hooker.json").read_text())
@@ -18,7 +18,7 @@ def test_exemplars_are_those_of_the_golden_predictions(tmp_path) -> None:
     known = TreatedStore(tmp_path, {"train": np.arange(12) % 4, "test": labels}, n_classes=4)
     known.fill("baseline", {"test": base == labels}, prediction={"test": base})
     known.fill("prune-0.9", {"test": treated == labels}, prediction={"test": treated}, made_from="baseline")
-    pie = impact_section(known.store).to_dict()["arms"]["prune-0.9"]["exemplars"]
+    pie = impact_section(Record(known.store)).to_dict()["arms"]["prune-0.9"]["exemplars"]
     assert pie["n_exemplars"] == sum(golden["pie_mask_tie_max"])
     assert pie["n_if_smallest"] == sum(golden["pie_mask_tie_min"])
     assert (pie["tie_rule"], pie["n"], pie["n_models"]) == ("largest", 40, 9)
@@ -42,7 +42,7 @@ def test_only_judged_models_vote_whatever_their_number(tmp_path) -> None:
     base, treated = rng.integers(0, 3, (2, 6, 40))
     known.fill("baseline", {"train": base == 0}, prediction={"train": base})
     known.fill("prune-0.9", {"train": treated == 0}, prediction={"train": treated}, made_from="baseline")
-    seen = votes(ArmReader(known.store).read("prune-0.9", "train"))
+    seen = Record(known.store, block_examples=16).result(VoteCount("prune-0.9", "train"))
     for i in range(40):
         counts = [np.bincount(side[~mask[:, i], i], minlength=3) for side in (base, treated)]
         if not counts[0].sum():
@@ -64,7 +64,7 @@ def test_the_test_of_hooker_gives_the_golden_values(tmp_path, form) -> None:
     known = TreatedStore(tmp_path, {"train": np.arange(12) % 8, "test": labels}, n_classes=8)
     for arm, key in (("baseline", "correct_base"), ("dpsgd-eps3", "correct_comp")):
         known.fill(arm, {"test": within < np.array(given[key])[:, labels]})
-    rows = impact_section(known.store).to_dict()["arms"]["dpsgd-eps3"]["hooker"][form]
+    rows = impact_section(Record(known.store)).to_dict()["arms"]["dpsgd-eps3"]["hooker"][form]
     for row, expected in zip(rows, HOOKER[form]["classes"], strict=True):
         assert row["label"] == str(expected["cls"])
         assert [row["t"], row["df"], row["p"], row["relative_drop"], row["low"], row["high"], row["p_holm"]] == (

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lightning_memaudit.record import Record
 from lightning_memaudit.sections.impact import impact_section
 from lightning_memaudit.sections.impact.memorization import free_models
 from tests.helpers.treated import TreatedStore
@@ -31,7 +32,7 @@ def filled(url, n_models=60, n_treated=10, **options):
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
-    return impact_section(filled(tmp_path_factory.mktemp("memorized")).store).to_dict()
+    return impact_section(Record(filled(tmp_path_factory.mktemp("memorized")).store)).to_dict()
 
 
 def test_the_slope_is_what_was_put_in(summary) -> None:
@@ -64,7 +65,7 @@ def test_odds_of_exemplars_have_memorization_from_other_models(summary) -> None:
 
 
 def test_influence_mass_finds_what_rests_on_memorized_examples(tmp_path) -> None:
-    summary = impact_section(filled(tmp_path, n_models=310).store).to_dict()
+    summary = impact_section(Record(filled(tmp_path, n_models=310).store)).to_dict()
     mass = summary["influence_mass"]
     assert (mass["status"], mass["n_models"], mass["split"]) == ("ok", 300, "test")
     assert mass["n_pairs"] >= 4
@@ -86,7 +87,7 @@ def test_influence_that_may_be_chance_is_not_used(summary) -> None:
 
 
 def test_numbers_of_models_that_do_not_allow_it_are_said(tmp_path) -> None:
-    found = impact_section(filled(tmp_path, n_models=5, n_treated=5).store).to_dict()
+    found = impact_section(Record(filled(tmp_path, n_models=5, n_treated=5).store)).to_dict()
     link = found["arms"]["prune-0.9"]["by_memorization"]
     for key in ("slope", "bins"):
         assert "there are 5 baseline models and 5 treated models; at least 6" in link[key]["reason"]
@@ -99,7 +100,7 @@ def test_memorization_that_does_not_vary_has_no_slope(tmp_path) -> None:
     known = TreatedStore(tmp_path, LABELS)
     same = {"train": np.ones((12, N), dtype=bool)}
     known.fill("baseline", same).fill("prune-0.9", {"train": same["train"][:6]}, made_from="baseline")
-    slope = impact_section(known.store).to_dict()["arms"]["prune-0.9"]["by_memorization"]["slope"]
+    slope = impact_section(Record(known.store)).to_dict()["arms"]["prune-0.9"]["by_memorization"]["slope"]
     assert (slope["status"], slope["slope"]) == ("unavailable", None)
     assert "does not vary" in slope["reason"]
 
@@ -108,7 +109,7 @@ def test_noise_alone_is_too_weak_and_says_how_many_models_would_do(tmp_path) -> 
     known = TreatedStore(tmp_path, LABELS)
     train = np.random.default_rng(0).random((12, N)) < 0.5
     known.fill("baseline", {"train": train}).fill("prune-0.9", {"train": train[:6]}, made_from="baseline")
-    slope = impact_section(known.store).to_dict()["arms"]["prune-0.9"]["by_memorization"]["slope"]
+    slope = impact_section(Record(known.store)).to_dict()["arms"]["prune-0.9"]["by_memorization"]["slope"]
     assert slope["status"] == "unavailable"
     assert "too poorly" in slope["reason"] or "does not vary" in slope["reason"]
 
@@ -118,5 +119,5 @@ def test_pairs_of_models_stay_together(tmp_path) -> None:
     baseline = known.store.load(fields=())
     free = free_models(baseline, {0, 1, 2, 3, 4})
     assert np.flatnonzero(~free).tolist() == [0, 1, 2, 3, 4, 5]  # model 5 is the complement of model 4
-    odds = impact_section(known.store).to_dict()["arms"]["prune-0.9"]["by_memorization"]["exemplar_odds"]
+    odds = impact_section(Record(known.store)).to_dict()["arms"]["prune-0.9"]["by_memorization"]["exemplar_odds"]
     assert odds["n_models_for_memorization"] == 34

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.exceptions import ArgumentError, MissingDataError
+from lightning_memaudit.record import Record
 from lightning_memaudit.sections.impact import impact_section
 from tests.helpers.treated import TreatedStore
 
@@ -45,7 +46,7 @@ def filled(tmp_path):
 
 
 def arm_of(known, name="prune-0.9"):
-    summary = impact_section(known.store).to_dict()
+    summary = impact_section(Record(known.store)).to_dict()
     json.dumps(summary, allow_nan=False)
     return summary["arms"][name]
 
@@ -183,7 +184,7 @@ def test_rebuilt_models_are_the_base_and_their_flips_are_counted(tmp_path) -> No
     treated = {"test": wrong_at((1, 0), (1, 1), (1, 2))}
     known.fill("prune-0.9", {"test": treated["test"][:1]}, ids=[0], made_from="baseline")
     known.fill("prune-0.9", {"test": treated["test"][1:]}, ids=[1], made_from="rebuilt")
-    summary = impact_section(known.store).to_dict()
+    summary = impact_section(Record(known.store)).to_dict()
     assert list(summary["arms"]) == ["prune-0.9"]  # the rebuilt models are no treatment
     arm = summary["arms"]["prune-0.9"]
     assert arm["base"] == {"baseline": 1, "rebuilt": 1}
@@ -209,7 +210,7 @@ def test_damaged_base_models_are_left_out(filled) -> None:
 def test_arms_on_all_data_pair_with_the_baseline_on_all_data(filled) -> None:
     filled.fill("full/baseline", {"test": wrong_at((0, 0))}, record={"treatment": {}, "trains": True})
     filled.fill("full/prune-0.9", {"test": wrong_at((0, 0), (0, 1))}, made_from="full/baseline")
-    summary = impact_section(filled.store).to_dict()
+    summary = impact_section(Record(filled.store)).to_dict()
     assert list(summary["arms"]) == ["full/prune-0.9", "prune-0.9"]
     arm = summary["arms"]["full/prune-0.9"]
     assert (arm["data"], arm["base"], arm["overall"]["drop"]) == ("full", {"full/baseline": 2}, pytest.approx(1 / 16))
@@ -218,11 +219,11 @@ def test_arms_on_all_data_pair_with_the_baseline_on_all_data(filled) -> None:
 
 def test_arms_on_all_data_need_theirs(filled) -> None:
     filled.fill("full/dpsgd-eps3", {"test": right(2)})
-    summary = impact_section(filled.store).to_dict()
+    summary = impact_section(Record(filled.store)).to_dict()
     arm = summary["arms"]["full/dpsgd-eps3"]
     assert arm["status"] == "unavailable"
     assert "full/baseline" in arm["reason"]
-    assert impact_section(filled.store).arms == ("prune-0.9",)
+    assert impact_section(Record(filled.store)).arms == ("prune-0.9",)
 
 
 def test_on_the_training_split_only_models_without_the_example_are_judged(tmp_path) -> None:
@@ -232,7 +233,7 @@ def test_on_the_training_split_only_models_without_the_example_are_judged(tmp_pa
     known.fill("in", {"train": ~mask})  # wrong where the example was in
     known.fill("out", {"train": mask})
     known.fill("full/baseline", {"train": right(4, 60)}).fill("full/out", {"train": right(4, 60)})
-    summary = impact_section(known.store).to_dict()
+    summary = impact_section(Record(known.store)).to_dict()
     assert summary["split"]["judged_by"] == "models without the example"
     assert summary["arms"]["in"]["overall"]["drop"] == 0
     assert summary["arms"]["out"]["overall"]["drop"] == 1
@@ -249,14 +250,14 @@ def test_on_the_training_split_only_models_without_the_example_are_judged(tmp_pa
 def test_a_validation_split_is_named_as_what_it_is(tmp_path) -> None:
     known = TreatedStore(tmp_path, {"train": np.arange(12) % 3, "val": np.arange(8) % 2})
     known.fill("baseline", {"val": right(2)}).fill("prune-0.9", {"val": right(2)}, made_from="baseline")
-    split = impact_section(known.store).to_dict()["split"]
+    split = impact_section(Record(known.store)).to_dict()["split"]
     assert (split["name"], split["kind"], split["n"], split["not_used"]) == ("val", "validation", 8, ["train"])
 
 
 def test_without_a_treated_arm_the_message_says_what_to_pass(tmp_path) -> None:
     known = TreatedStore(tmp_path, LABELS).fill("baseline", {"test": right(2)}).fill("rebuilt", {"test": right(2)})
     with pytest.raises(MissingDataError, match="pass treatments="):
-        impact_section(known.store)
+        impact_section(Record(known.store))
 
 
 def test_sequences_without_labels_have_drops_and_reasons(tmp_path) -> None:
@@ -286,7 +287,7 @@ def test_diverged_models_are_counted(filled, tmp_path) -> None:
 
 
 def test_frames_have_one_row_per_arm_and_group(filled, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = impact_section(filled.store)
+    result = impact_section(Record(filled.store))
     frame = result.to_frame()
     assert len(frame["drop"]) == 1 + 3 + 3 + 1  # overall, labels, races, x
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -297,7 +298,7 @@ def test_frames_have_one_row_per_arm_and_group(filled, monkeypatch: pytest.Monke
 
 
 def test_plots_draw_the_arm_that_is_asked_for(filled) -> None:
-    result = impact_section(filled.store)
+    result = impact_section(Record(filled.store))
     names = [text.get_text() for text in result.plot().get_yticklabels()]
     assert names[-1] == "one: x (n = 8)"
     assert "race: b (n = 4)" in names

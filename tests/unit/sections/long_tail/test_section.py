@@ -5,6 +5,7 @@ from lightning_memaudit.data.groups import Columns, Frequency, Grouping, by_clus
 from lightning_memaudit.exceptions import MissingDataError
 from lightning_memaudit.functional.long_tail import good_turing_tau, tail_cost
 from lightning_memaudit.outcomes.examples import Examples
+from lightning_memaudit.record import Record
 from lightning_memaudit.report.audit_report import AuditReport
 from lightning_memaudit.sections.long_tail import choose_subpopulations, long_tail_section
 from tests.helpers.treated import TreatedStore
@@ -32,7 +33,7 @@ def treated(tmp_path, *, groups=GROUPS, labels=LABELS, n_models=4, seed=0, arm="
 
 def test_the_prediction_is_that_of_the_function_and_the_measurement_that_of_the_split(tmp_path) -> None:
     store, masks, base, worse = treated(tmp_path)
-    summary = long_tail_section(store).to_dict()
+    summary = long_tail_section(Record(store)).to_dict()
     entry = summary["costs"]["prune-0.9"]
     predicted = store.load("prune-0.9").prediction
     codes = store.examples("train").groups["kind"].codes
@@ -52,7 +53,7 @@ def test_the_prediction_is_that_of_the_function_and_the_measurement_that_of_the_
 
 
 def test_counts_ranks_parts_and_theory(tmp_path) -> None:
-    summary = long_tail_section(treated(tmp_path)[0]).to_dict()
+    summary = long_tail_section(Record(treated(tmp_path)[0])).to_dict()
     known = summary["subpopulations"]
     assert (known["grouping"], known["n"], known["n_singletons"], known["natural"]) == ("kind", 25, 15, True)
     assert summary["ranks"]["n"][:3] == [30, 20, 12]
@@ -73,7 +74,7 @@ def test_costs_that_differ_are_said_to_differ(tmp_path) -> None:
     right = np.ones((4, N), dtype=bool)
     known.fill("baseline", {"train": right, "test": right})
     known.fill("prune-0.9", {"train": right, "test": right & (np.arange(N) % 2 == 0)})
-    entry = long_tail_section(known.store).to_dict()["costs"]["prune-0.9"]
+    entry = long_tail_section(Record(known.store)).to_dict()["costs"]["prune-0.9"]
     assert (entry["total"]["predicted"], entry["total"]["verdict"]) == (0, "measured more")
     assert "more was lost than the misfits on the training subsets announce" in entry["sentence"]
 
@@ -81,7 +82,7 @@ def test_costs_that_differ_are_said_to_differ(tmp_path) -> None:
 def test_another_mix_in_the_test_split_is_said(tmp_path) -> None:
     labels = {"train": ATOMS % 4, "test": np.arange(N) % 4}
     groups = {"kind": {"train": NAMES, "test": [f"kind {10 + i % 15}" for i in range(N)]}}
-    costs = long_tail_section(treated(tmp_path, groups=groups, labels=labels)[0]).to_dict()["costs"]
+    costs = long_tail_section(Record(treated(tmp_path, groups=groups, labels=labels)[0])).to_dict()["costs"]
     assert costs["prune-0.9"]["shift"].startswith(
         "Head, torso and tail hold 57.4 / 26.9 / 15.7 % of the training examples and 0.0 / 0.0 / 100.0 %"
     )
@@ -94,7 +95,7 @@ def test_counts_of_a_clusterer_are_not_asked(tmp_path) -> None:
     for split, own in examples.items():
         groups = {"subpopulation": Grouping(own.groups["kind"].codes, own.groups["kind"].names, made)}
         store.write_examples(split, Examples(own.n_examples, own.labels, groups))
-    summary = long_tail_section(store).to_dict()
+    summary = long_tail_section(Record(store)).to_dict()
     for entry in (summary["theory"], summary["costs"]["prune-0.9"]):
         assert entry["status"] == "unavailable"
         assert entry["reason"].startswith("not applicable: these subpopulations were made by k-means within classes")
@@ -116,7 +117,7 @@ def test_how_clusters_were_found_is_in_the_report(tmp_path) -> None:
 
 
 def test_one_model_has_no_verdict(tmp_path) -> None:
-    entry = long_tail_section(treated(tmp_path, n_models=1)[0]).to_dict()["costs"]["prune-0.9"]
+    entry = long_tail_section(Record(treated(tmp_path, n_models=1)[0])).to_dict()["costs"]["prune-0.9"]
     assert entry["total"]["verdict"] == "unknown"
     assert entry["total"]["predicted_low"] is None
     assert "cannot be said with one pair of models" in entry["sentence"]
@@ -127,9 +128,11 @@ def test_arms_on_all_data_and_stores_without_arms_say_why(tmp_path) -> None:
     right = np.ones((2, N), dtype=bool)
     for arm in ("full/baseline", "full/prune-0.9", "baseline"):
         known.fill(arm, {"train": right, "test": right})
-    assert "trained on all data" in long_tail_section(known.store).to_dict()["costs"]["full/prune-0.9"]["reason"]
+    assert (
+        "trained on all data" in long_tail_section(Record(known.store)).to_dict()["costs"]["full/prune-0.9"]["reason"]
+    )
     plain = TreatedStore(tmp_path / "b", LABELS, GROUPS, n_classes=4).fill("baseline", {"train": right, "test": right})
-    assert long_tail_section(plain.store).to_dict()["no_costs"].startswith("no model was treated")
+    assert long_tail_section(Record(plain.store)).to_dict()["no_costs"].startswith("no model was treated")
 
 
 def grouping(n_groups: int, made_by=None) -> Grouping:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.functional.impact import accuracy_drop, error_rate
-from lightning_memaudit.functional.memorization import group_mean_of, group_mean_record, grouped_memorization
-from lightning_memaudit.functional.uncertainty import excess_of, excess_record, two_way_of, two_way_record
+from lightning_memaudit.functional.memorization import PrevalenceBounds, grouped_memorization, prevalence_bounds
+from lightning_memaudit.record.estimates import DROP, EXCESS, MEAN, PREVALENCE
 from lightning_memaudit.sections.entries import plain
 
 ARMS = st.tuples(
@@ -34,14 +34,11 @@ def test_drop_and_excess_survive_the_report(drawn, margin) -> None:
     rng = np.random.default_rng(seed)
     base, treated = rng.random((k0, n)) < accuracy, rng.random((k0 if paired else k1, n)) < accuracy - 0.05
     drop = accuracy_drop(base, treated, np.arange(n) % 3, paired=paired, n_groups=4)
-    for found, record_of, again_of in (
-        (drop.two_way, two_way_record, two_way_of),
-        (drop.against_rest, excess_record, excess_of),
-    ):
-        records = [record_of(found, g) for g in range(4)]
+    for found, kind in ((drop.two_way, DROP), (drop.against_rest, EXCESS)):
+        records = [kind.to_row(found, g) for g in range(4)]
         there = [g for g in range(4) if records[g] is not None]
         assert records[3] is None
-        again = again_of([through_json(records[g]) for g in there])
+        again = kind.from_rows([through_json(records[g]) for g in there])
         np.testing.assert_array_equal(again.estimate, found.estimate[there])
         for tail in (0.05, 0.01):
             for ours, theirs in zip(
@@ -59,9 +56,9 @@ def test_mean_memorization_survives_the_report() -> None:
     correct[:, 20:] = mask[:, 20:]  # a group without any variation
     codes = np.repeat([0, 1, 2], 10)
     found = grouped_memorization(correct, mask, codes, n_groups=4).mean
-    records = [group_mean_record(found, g) for g in range(4)]
+    records = [MEAN.to_row(found, g) for g in range(4)]
     assert records[3] is None
-    again = group_mean_of([through_json(record) for record in records[:3]])
+    again = MEAN.from_rows([through_json(record) for record in records[:3]])
     for ours, theirs in zip(again.interval(0.9), found.interval(0.9), strict=True):
         np.testing.assert_array_equal(ours, theirs[:3])
     upper = again.interval(0.9)[1]
@@ -92,26 +89,37 @@ def test_mean_memorization_survives_the_report() -> None:
 def test_records_that_are_not_whole_are_refused(change) -> None:
     rng = np.random.default_rng(1)
     found = error_rate(rng.random((5, 40)) < 0.8, np.zeros(40, dtype=int)).error
-    record = two_way_record(found, 0)
-    assert two_way_of([record]).n[0] == 40
+    record = DROP.to_row(found, 0)
+    assert DROP.from_rows([record]).n[0] == 40
     with pytest.raises(ArgumentError, match=r"record"):
-        two_way_of([record | change])
+        DROP.from_rows([record | change])
     for key in change:
         with pytest.raises(ArgumentError, match=key):
-            two_way_of([{k: v for k, v in record.items() if k != key}])
+            DROP.from_rows([{k: v for k, v in record.items() if k != key}])
     with pytest.raises(ArgumentError, match="record"):
-        two_way_of([None])
+        DROP.from_rows([None])
 
 
 def test_records_of_two_scales_do_not_go_together() -> None:
-    record = two_way_record(error_rate(np.eye(4), np.zeros(4, dtype=int)).error, 0)
+    record = DROP.to_row(error_rate(np.eye(4), np.zeros(4, dtype=int)).error, 0)
     with pytest.raises(ArgumentError, match="one scale"):
-        two_way_of([record, record | {"scale": 2.0}])
+        DROP.from_rows([record, record | {"scale": 2.0}])
 
 
 def test_single_models_and_several_go_together() -> None:
     one, five = (error_rate(np.eye(k, 40), np.zeros(40, dtype=int)).error for k in (1, 5))
-    again = two_way_of([two_way_record(one, 0), two_way_record(five, 0)])
+    again = DROP.from_rows([DROP.to_row(one, 0), DROP.to_row(five, 0)])
     assert again.covers_models.tolist() == [False, True]
     for g, found in enumerate((one, five)):
         np.testing.assert_array_equal(again.interval()[1][g], found.interval()[1][0])
+
+
+def test_counts_survive_the_report_and_are_checked() -> None:
+    found = PrevalenceBounds(*(np.array([x]) for x in (1000.0, 120.0, 190.0, 100.0)), threshold=0.25)
+    assert PREVALENCE.from_rows([PREVALENCE.to_row(found, 0)]) == found
+    record = PREVALENCE.to_row(prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), 1), 0)
+    for change in ({"n": None}, {"certain": 5.0}, {"naive": float("nan")}):
+        with pytest.raises(ArgumentError, match="record"):
+            PREVALENCE.from_rows([record | change])
+    with pytest.raises(ArgumentError, match="one threshold"):
+        PREVALENCE.from_rows([record, record | {"threshold": 0.5}])
