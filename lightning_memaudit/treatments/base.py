@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import Callback, LightningModule
 
-__all__ = ["Regime", "Treatment"]
+__all__ = ["Regime", "Treatment", "detached_copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +85,12 @@ class Treatment(Protocol):
         """ε, δ and the mechanism of one model; None where nothing is promised."""
         del regime
         return None
+
+
+def detached_copy(pl_module: LightningModule) -> LightningModule:
+    """A deep copy without the Trainer, which stays the original's."""
+    trainer, pl_module._trainer = pl_module._trainer, None
+    try:
+        return copy.deepcopy(pl_module)
+    finally:
+        pl_module._trainer = trainer
