@@ -256,8 +256,8 @@ class SubsetPlan:
             raise argument_error(
                 "subset_fraction",
                 self.subset_fraction,
-                f"a fraction that leaves models in and out is needed; it keeps {kept} of {size} {what} ({name}), so "
-                f"that no model has any {side}; give more examples, another fraction, larger strata, or "
+                f"a fraction with models in and out is needed, and it keeps {kept} of {size} {what} ({name}), so that "
+                f"no model has any {side}; give more examples, another fraction, larger strata, or "
                 "design='bernoulli'",
             )
 

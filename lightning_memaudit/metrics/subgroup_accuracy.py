@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torchmetrics import Metric
-
-from lightning_memaudit.functional.checks import as_positive_int
-from lightning_memaudit.metrics.counts import accuracy, check_batch, count_batch
-from lightning_memaudit.metrics.plotting import plot_metric
+from lightning_memaudit.metrics.counts import accuracy
+from lightning_memaudit.metrics.group_counts import GroupCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from torch import Tensor
 
 
-class SubgroupAccuracy(Metric):
+class SubgroupAccuracy(GroupCounts):
     """Accuracy of each of ``num_groups`` groups, for multiclass labels or logits.
 
     A group may be missing from a batch, from a process or from the data. (torchmetrics' ``BinaryGroupStatRates``
@@ -35,54 +27,16 @@ class SubgroupAccuracy(Metric):
         ArgumentError: ``num_groups`` is below 1; from ``update``, a malformed batch.
 
     Example:
+        >>> import torch
         >>> metric = SubgroupAccuracy(num_groups=3)
         >>> metric.update(torch.tensor([1, 0, 2]), torch.tensor([1, 1, 2]), torch.tensor([0, 0, 2]))
         >>> metric.compute()
         tensor([0.5000,    nan, 1.0000])
     """
 
-    is_differentiable: bool = False
     higher_is_better: bool = True
-    full_state_update: bool = False
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
     plot_legend_name: str = "Group"
-    correct: Tensor
-    total: Tensor
-
-    def __init__(self, num_groups: int, *, validate_args: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.num_groups = as_positive_int(num_groups, name="num_groups")
-        self.validate_args = validate_args
-        self.add_state("correct", torch.zeros(num_groups, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("total", torch.zeros(num_groups, dtype=torch.long), dist_reduce_fx="sum")
-
-    def update(self, preds: Tensor, target: Tensor, groups: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            preds: Predicted labels [N], or logits or probabilities [N, C].
-            target: Labels [N].
-            groups: Group of each example [N], in [0, num_groups).
-        """
-        if self.validate_args:
-            check_batch(preds, target, groups, self.num_groups)
-        correct, total = count_batch(preds, target, groups, self.num_groups)
-        self.correct += correct
-        self.total += total
 
     def compute(self) -> Tensor:
         """Accuracy by group, float32[G]; NaN for a group never seen. With G = 1 torchmetrics makes it a scalar."""
         return accuracy(self.correct, self.total)
-
-    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
-        """Plot one point a group, or one line a group over several values.
-
-        Args:
-            val: Result of ``compute`` or ``forward``, or several of them in order; ``None``: the present one.
-            ax: Where to draw; ``None``: a new figure.
-
-        Returns:
-            Figure and axes.
-        """
-        return plot_metric(self, val, ax)

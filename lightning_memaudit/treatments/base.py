@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import Callback, LightningModule
 
-__all__ = ["Regime", "Treatment", "Tunable"]
+__all__ = ["Regime", "Treatment", "Tunable", "detached_copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +114,16 @@ class Tunable(Protocol):
             lr_search: How it was searched.
         """
         ...  # pragma: no cover
+
+
+def detached_copy(pl_module: LightningModule) -> LightningModule:
+    """A deep copy without the Trainer, which stays the original's."""
+    try:
+        trainer = pl_module.trainer
+    except RuntimeError:  # it has none
+        return copy.deepcopy(pl_module)
+    pl_module.trainer = None
+    try:
+        return copy.deepcopy(pl_module)
+    finally:
+        pl_module.trainer = trainer

@@ -13,8 +13,7 @@ from torch.nn.utils import parametrize
 from lightning_memaudit.callbacks.held_at_zero import HeldAtZero
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.functional.checks import argument_error
-from lightning_memaudit.treatments.base import Treatment
-from lightning_memaudit.treatments.detached import detached_copy
+from lightning_memaudit.treatments.base import Treatment, detached_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,7 @@ from torch import nn
 from lightning_memaudit.compat.torch import talkative_loggers
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.functional.checks import argument_error
-from lightning_memaudit.treatments.base import Treatment
-from lightning_memaudit.treatments.detached import detached_copy
+from lightning_memaudit.treatments.base import Treatment, detached_copy
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule

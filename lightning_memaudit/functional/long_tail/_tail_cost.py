@@ -11,7 +11,6 @@ from scipy import stats
 from lightning_memaudit.functional.checks import (
     argument_error,
     as_array,
-    as_counts,
     as_positive_int,
     as_probability,
     element_error,
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.functional.checks import Array, FloatArray, IntArray
 
-__all__ = ["TailCost", "coupling", "rarefied_counts", "rarefied_tau", "tail_cost"]
+__all__ = ["TailCost", "coupling", "tail_cost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,53 +61,6 @@ class TailCost:
     by_part: FloatArray
     by_part_low: FloatArray
     by_part_high: FloatArray
-
-
-def rarefied_counts(counts: Array, size: int, ell: Array) -> FloatArray:
-    """Expected number of atoms seen ℓ times in a random subset of the sample (Hurlbert 1971, rarefaction).
-
-    Args:
-        counts: How often each atom was seen in the sample of n, whole numbers [P].
-        size: Examples in the subset, at most n.
-        ell: ℓ, whole numbers [L].
-
-    Returns:
-        Σ over atoms of the hypergeometric probability of ℓ, float64[L].
-
-    Raises:
-        ArgumentError: ``size`` is larger than the sample.
-
-    Example:
-        >>> rarefied_counts([1, 1, 2], 2, [0, 1, 2]).round(4)
-        array([1.1667, 1.6667, 0.1667])
-    """
-    return np.asarray(_seen_by_subsets(as_counts(counts), size, as_array(ell, name="ell", ndim=1)).sum(axis=1))
-
-
-def rarefied_tau(counts: Array, size: int, ell: Array) -> FloatArray:
-    """τ_ℓ for subsets of a sample: Good–Turing's exact ratio with counts of counts from rarefaction.
-
-    τ_ℓ = (ℓ + 1)/(m + 1) · E_{m+1}|X_{ℓ+1}| / E_m|X_ℓ| holds at every sample size m (Good 1953). For m below n both
-    expectations have unbiased estimates from the whole sample, which are far smoother than the counts of one subset.
-
-    Args:
-        counts: How often each atom was seen, whole numbers [P].
-        size: m, below n.
-        ell: ℓ, whole numbers of at least 0 [L].
-
-    Returns:
-        float64[L]; NaN where no subset can hold an atom ℓ times.
-
-    Raises:
-        ArgumentError: ``size`` is not below the size of the sample.
-
-    Example:
-        >>> rarefied_tau(np.repeat([1, 2, 3], [400, 120, 60]), 500, [1, 2]).round(5)
-        array([0.00089, 0.00116])
-    """
-    numbers, ells = as_counts(counts), as_array(ell, name="ell", ndim=1)
-    following = rarefied_counts(numbers, size + 1, ells + 1)
-    return _ratio(following, rarefied_counts(numbers, size, ells), ells, size)
 
 
 def coupling(prediction: Array, mask: Array, atoms: Array, *, rare: Array) -> tuple[float, int]:
@@ -280,7 +232,7 @@ def tail_cost(
 
 
 def _seen_by_subsets(counts: IntArray, size: int, ells: FloatArray | IntArray) -> FloatArray:
-    """Probability that a random subset holds each atom ℓ times, float64[L, P]."""
+    """Probability that a random subset holds each atom ℓ times, float64[L, P] (Hurlbert 1971, rarefaction)."""
     n = int(counts.sum())
     if not 0 <= size <= n:
         raise argument_error("size", size, f"a subset of the {n} examples is needed")
@@ -290,6 +242,11 @@ def _seen_by_subsets(counts: IntArray, size: int, ells: FloatArray | IntArray) -
 
 
 def _ratio(following: FloatArray, here: FloatArray, ells: FloatArray | IntArray, size: int) -> FloatArray:
+    """τ_ℓ = (ℓ + 1)/(m + 1) · E_{m+1}|X_{ℓ+1}| / E_m|X_ℓ| at sample size m (Good 1953); NaN where none is seen ℓ times.
+
+    For m below n both expectations have unbiased estimates from the whole sample, which are far smoother than the
+    counts of one subset.
+    """
     ratio = np.full(np.shape(here), np.nan)
     np.divide((ells + 1.0) * following, here * (size + 1.0), out=ratio, where=here > 0)
     return np.asarray(np.minimum(ratio, 1.0))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MEMORIZATION", "OVERALL", "group_name", "is_pattern", "matches"]
+__all__ = ["MEMORIZATION", "OVERALL", "group_name", "matches"]
 
 OVERALL = "overall"
 #: Bins of memorization of the training examples, from other models than those that are judged.
@@ -23,11 +23,6 @@ def group_name(grouping: str, group: str) -> str:
         ('race=Black', 'overall')
     """
     return OVERALL if grouping == OVERALL else f"{grouping}={group}"
-
-
-def is_pattern(selector: str) -> bool:
-    """Whether a selector may fit several names."""
-    return any(sign in selector for sign in "*?[")
 
 
 def matches(name: str, selectors: Sequence[str]) -> bool:
