@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_memaudit.exceptions import ArgumentError
-from lightning_memaudit.functional import memorization
-from lightning_memaudit.functional import influence
+from lightning_memaudit.functional import influence, memorization
 from lightning_memaudit.functional.influence import _tiles as values
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_memaudit.exceptions import ArgumentError
+from lightning_memaudit.functional import long_tail
 from lightning_memaudit.functional.long_tail import (
     Group,
     Marginal,
@@ -31,7 +32,6 @@ from lightning_memaudit.functional.long_tail import (
     uniform,
     zipf,
 )
-from lightning_memaudit.functional import long_tail
 
 GOLDEN = json.loads((Path(__file__).parents[3] / "golden" / "long_tail.json").read_text())
 CONTRACT = (
