@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning_memaudit.audit import Audit
 from lightning_memaudit.cli.output import warn
 from lightning_memaudit.cli.settings import AuditSettings, instance
+from lightning_memaudit.compat.lightning import apply_configured_optimizer
 from lightning_memaudit.exceptions import ArgumentError, ConfigurationError, MemauditError
 
 if TYPE_CHECKING:
@@ -108,9 +109,8 @@ class AuditConfig(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args`` without a look at ``sys.argv``."""
         self.config = parser.parse_args(args)
-
-    def _set_seed(self) -> None:
-        """Seeds follow from the plan."""
+        self.seed: int | bool | None = self.config["seed_everything"]
+        self.config["seed_everything"] = False  # LightningCLI seeds nothing; seeds follow from the plan
 
     def instantiate_classes(self) -> None:
         """Classes are instantiated model by model, by the audit."""
@@ -120,7 +120,7 @@ class AuditConfig(LightningCLI):
         with _building("model"):
             self.config_init = self._instantiated("model", "optimizer", "lr_scheduler")
             self.model = self.config_init["model"]
-            self._add_configure_optimizers_method_to_model(None)
+            apply_configured_optimizer(self)
         return self.model
 
     def make_data(self) -> LightningDataModule:
@@ -140,9 +140,8 @@ class AuditConfig(LightningCLI):
                 "LightningModule cannot be subset"
             )
         settings = AuditSettings(**vars(self.config["audit"]))
-        seed = self.config.get("seed_everything")
         if settings.seed is None:
-            settings.seed = 0 if isinstance(seed, bool) or seed is None else seed
+            settings.seed = 0 if isinstance(self.seed, bool) or self.seed is None else self.seed
         settings.store = self.config["store"] or settings.store
         if self.config["n_models"] is not None:
             settings.n_models = self.config["n_models"]

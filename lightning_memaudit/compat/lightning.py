@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     import torch
     from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.cli import LightningCLI
 
 __all__ = [
+    "apply_configured_optimizer",
     "arguments_of",
     "before_batch_transfer",
     "check_private_steps",
@@ -168,6 +170,21 @@ def arguments_of(callback: Callback) -> dict[str, Any]:
     own = vars(callback)
     names = [name for name in inspect.signature(type(callback)).parameters if name != "verbose"]
     return {name: own.get(name, own.get(f"_{name}")) for name in names}
+
+
+def apply_configured_optimizer(cli: LightningCLI) -> None:
+    """Give ``cli.model`` the ``optimizer:`` and ``lr_scheduler:`` of the configuration as LightningCLI does.
+
+    ``LightningCLI._add_configure_optimizers_method_to_model`` reads them from ``cli.config_init``.
+
+    Raises:
+        ConfigurationError: LightningCLI has no such method, and the configuration asks for an optimizer.
+    """
+    name = "_add_configure_optimizers_method_to_model"
+    if has(cli, name):
+        cli._add_configure_optimizers_method_to_model(None)
+    elif cli.config_init.get("optimizer"):
+        require("lightning", cli, name, purpose="optimizer: in a configuration")
 
 
 def is_link(name: str) -> bool:

@@ -50,6 +50,7 @@ class NearestNeighbor(LightningModule):
         self.scale = torch.nn.Parameter(torch.ones(()))
         self.register_buffer("inputs", torch.zeros(0, n_features))
         self.register_buffer("targets", torch.zeros(0, dtype=torch.long))
+        self.register_load_state_dict_pre_hook(_take_size)  # type: ignore[no-untyped-call]
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits float64[B, C] of inputs[B, d]: minus the distance to the nearest stored example of each class.
@@ -76,11 +77,12 @@ class NearestNeighbor(LightningModule):
         """An optimiser of the scale, which never moves."""
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("inputs", "targets"):  # take the size of the memory that comes
-            if (stored := state_dict.get(prefix + name)) is not None:
-                setattr(self, name, torch.empty_like(stored, device=self.scale.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+
+def _take_size(module: NearestNeighbor, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Make room for a memory of another size before it is loaded."""
+    for name in ("inputs", "targets"):
+        if (stored := state_dict.get(prefix + name)) is not None:
+            setattr(module, name, torch.empty_like(stored, device=module.scale.device))
 
 
 @dataclass(frozen=True, eq=False)
