@@ -73,8 +73,8 @@ def model_factory(model: Any, init: Init | None) -> Callable[[], LightningModule
         if init == "rebuild":
             return _rebuilder(model)
         raise ArgumentError(
-            f"init={init!r}: with an instance of {type(model).__name__}, 'rebuild' is needed (each model starts anew from "
-            "its hparams; weights loaded after construction are not kept), or 'copy' (from its present weights, "
+            f"init={init!r}: with an instance of {type(model).__name__}, 'rebuild' is needed (each model starts anew "
+            "from its hparams; weights loaded after construction are not kept), or 'copy' (from its present weights, "
             "fine-tuning). Or pass a callable such as lambda: Net(width=64)"
         )
     if not callable(model):

@@ -40,7 +40,7 @@ def test_rebuild_uses_the_hyperparameters() -> None:
     [
         (TinyNet(), None, "init=None"),
         (TinyNet(), "reset", "init='reset'"),
-        (TinyNet, "copy", "a callable says itself"),
+        (TinyNet, "copy", "a callable, which says itself"),
         (torch.nn.Linear(2, 2), "copy", r"model=Linear: a lightning\.pytorch\.LightningModule is needed"),
         ("TinyNet", None, "model='TinyNet'"),
     ],
