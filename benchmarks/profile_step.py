@@ -19,7 +19,8 @@ from tasks import MLP, Digits, quieten
 from torch.profiler import ProfilerActivity, profile
 
 from lightning_memaudit import Audit, SubsetPlan
-from lightning_memaudit.training.engines import compilation
+from lightning_memaudit.training.executors import Ensemble
+from lightning_memaudit.training.timing import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,6 @@ COMPILED = {
 
 def calls(run: Callable[[str], None]) -> Counter[str]:
     """Milliseconds of calls from Python, by kind: compiled kernels are no operations that torch's profiler knows."""
-    compilation._COSTS = 0.0
     run("compiled before")
     profiler = cProfile.Profile()
     profiler.runcall(run, "store")
@@ -102,8 +102,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
 
         def run(name: str) -> None:
+            thresholds = Thresholds(compiling_seconds=0.0) if options.compiled else Thresholds()
+            executor = Ensemble(thresholds=thresholds)
             trainer = {"max_epochs": EPOCHS, "accelerator": "cpu"}
-            audit = Audit(MLP, Digits, n_models=MODELS, store=f"{folder}/{name}", trainer=trainer, executor="ensemble")
+            audit = Audit(MLP, Digits, n_models=MODELS, store=f"{folder}/{name}", trainer=trainer, executor=executor)
             audit.train(progress=False)
 
         run("warm")

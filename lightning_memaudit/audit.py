@@ -59,19 +59,17 @@ class Audit:
         data: A LightningDataModule, or a callable that returns one.
         init: For an instance: ``"rebuild"`` anew from its ``hparams``, or ``"copy"`` its present weights (fine-tuning).
         trainer: Trainer arguments as a mapping, or a callable that returns a Trainer. From a mapping, loggers,
-            checkpoints and
-            bars are left out, ``devices`` is 1, callbacks are copied for each model, and the report says what was left
-            out.
+            checkpoints and bars are left out, ``devices`` is 1, callbacks are copied for each model, and the report
+            says what was left out.
         n_models: Size of the population; it may grow later.
         subset_fraction: Share of the examples (or units) that each model trains on.
         design: ``"fixed_size"``, ``"bernoulli"``, ``"paired"``, ``"stratified"`` or ``"canaries"``; see ``SubsetPlan``.
         seed: Seed of the plan, from which everything else follows.
         units: int[n], or the name of a column or attribute of the training data set: rows of the same value (one
-            person,
-            one patient) are in or out together.
+            person, one patient) are in or out together.
         strata: int[n], for ``"stratified"``; None takes the labels.
         canaries: Row numbers, for ``"canaries"``.
-        store: A folder or fsspec URL for the record. What is there is gone on with, if it belongs to this audit.
+        store: A folder or fsspec URL for the record. An existing store is resumed if it belongs to this audit.
         groups: Groupings by name: ``{"race": "race", "digit": "label"}``.
         treatments: What is done to models whose harm is measured: ``[DPSGD(target_epsilon=3.0), Prune(0.9)]``. One that
             is added later trains only its own arm.

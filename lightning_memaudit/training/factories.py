@@ -73,18 +73,16 @@ def model_factory(model: Any, init: Init | None) -> Callable[[], LightningModule
         if init == "rebuild":
             return _rebuilder(model)
         raise ArgumentError(
-            f"init={init!r}: {type(model).__name__} was given as an instance, so say how each model starts: "
-            f"init='rebuild' (anew "
-            "from its hparams; weights loaded after construction are not kept) or init='copy' (from its present "
-            "weights, "
+            f"init={init!r}: with an instance of {type(model).__name__}, 'rebuild' is needed (each model starts anew "
+            "from its hparams; weights loaded after construction are not kept), or 'copy' (from its present weights, "
             "fine-tuning). Or pass a callable such as lambda: Net(width=64)"
         )
     if not callable(model):
         raise ArgumentError(
-            f"model={model!r}: a callable that returns a LightningModule, or a LightningModule with init="
+            f"model={model!r}: a callable that returns a LightningModule is needed, or a LightningModule with init="
         )
     if init is not None:
-        raise ArgumentError(f"init={init!r} goes with an instance; a callable says itself how each model starts")
+        raise ArgumentError(f"init={init!r}: None is needed with a callable, which says itself how each model starts")
     return partial(_built, model)
 
 
@@ -113,17 +111,19 @@ def trainer_recipe(trainer: Mapping[str, Any] | Callable[[], Trainer] | None) ->
     """How to make Trainers from a mapping of arguments or a callable.
 
     Raises:
-        ArgumentError: Something else, or an argument that cannot be honoured.
+        ArgumentError: Something else, or an argument that does not go with an audit.
     """
     if trainer is None:
         trainer = {}
     if isinstance(trainer, Trainer):
-        raise ArgumentError("trainer: a Trainer is used up by one fit; pass its arguments as a mapping, or a callable")
+        raise ArgumentError(
+            "trainer=Trainer(...): arguments as a mapping are needed, or a callable; a Trainer is used up by one fit"
+        )
     if callable(trainer):
         return TrainerRecipe(partial(_called, trainer), ())
     if not isinstance(trainer, Mapping):
         raise ArgumentError(
-            f"trainer={trainer!r}: a mapping of Trainer arguments, or a callable that returns a Trainer"
+            f"trainer={trainer!r}: a mapping of Trainer arguments is needed, or a callable that returns a Trainer"
         )
     for name, reason in _REFUSED.items():
         if trainer.get(name):
@@ -135,8 +135,8 @@ def trainer_recipe(trainer: Mapping[str, Any] | Callable[[], Trainer] | None) ->
     for callback in kept:
         if isinstance(callback, BatchSizeFinder | LearningRateFinder):
             raise ArgumentError(
-                f"trainer['callbacks']: {type(callback).__name__} would give every model another recipe; fix the "
-                f"value it finds"
+                f"trainer['callbacks']=[{type(callback).__name__}(...)]: the value that it finds is needed as a fixed "
+                "argument, since it would give every model another recipe"
             )
     return TrainerRecipe(partial(_made, arguments, kept), _left_out(arguments, callbacks, kept))
 
@@ -176,7 +176,7 @@ def _made(
     try:
         return Trainer(**settings, callbacks=[*copy.deepcopy(callbacks), *extra])
     except TypeError as error:
-        raise ArgumentError(f"trainer: {error}") from error
+        raise ArgumentError(f"trainer={{{_short(list(arguments))[1:-1]}}}: {error}") from error
 
 
 def _called(
@@ -190,16 +190,18 @@ def _called(
     trainer = make()
     if not isinstance(trainer, Trainer):
         raise ArgumentError(
-            f"trainer: the callable returned a {type(trainer).__name__}, not a lightning.pytorch.Trainer"
+            f"trainer={_name_of(make)}: a lightning.pytorch.Trainer is needed, and it returned a "
+            f"{type(trainer).__name__}"
         )
     if trainer.state.status != TrainerStatus.INITIALIZING:
         raise ArgumentError(
-            "trainer: the callable returned a Trainer that was used before; make a new one in it each time"
+            f"trainer={_name_of(make)}: a new Trainer is needed each time, and it returned one that was used before"
         )
     for name, value in (changes or {}).items():
         if name != "max_epochs":
             raise ArgumentError(
-                f"trainer: a treatment changes {name}, which a callable fixes; pass the arguments as a mapping"
+                f"trainer={_name_of(make)}: arguments as a mapping are needed, since a treatment changes {name}, which "
+                "a callable fixes"
             )
         trainer.fit_loop.max_epochs = value
     trainer.callbacks.extend(extra)  # type: ignore[attr-defined]
@@ -232,8 +234,7 @@ def _rebuilder(model: LightningModule) -> Callable[[], LightningModule]:
         odd = sorted(name for name in {*shapes, *rebuilt} if shapes.get(name) != rebuilt.get(name))
         raise ConfigurationError(
             f"init='rebuild': {type(model).__name__}(**hparams) has other parameters than the instance ({odd[0]}); "
-            f"save every "
-            "argument with self.save_hyperparameters(), or pass a callable"
+            "save every argument with self.save_hyperparameters(), or pass a callable"
         )
     return partial(_built, make)
 
@@ -243,13 +244,16 @@ def _check_module(model: object) -> LightningModule:
         return model
     if any(base.__module__.startswith("pytorch_lightning.") for base in type(model).__mro__):
         raise ArgumentError(
-            f"{type(model).__name__} comes from the package pytorch_lightning; import LightningModule from "
-            f"lightning.pytorch "
-            "instead (the two packages do not mix)"
+            f"model={type(model).__name__}: a LightningModule of lightning.pytorch is needed, and this one comes from "
+            "the package pytorch_lightning (the two do not mix)"
         )
-    raise ArgumentError(f"model: a lightning.pytorch.LightningModule is needed, and this is a {type(model).__name__}")
+    raise ArgumentError(f"model={type(model).__name__}: a lightning.pytorch.LightningModule is needed")
 
 
 def _short(value: Any) -> str:
     text = repr(value) if isinstance(value, str | int | float | bool | list) else type(value).__name__
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _name_of(make: Any) -> str:
+    return str(getattr(make, "__qualname__", type(make).__name__))

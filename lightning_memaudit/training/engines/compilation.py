@@ -15,8 +15,8 @@ from lightning_memaudit.data.randomness import preserved_randomness
 from lightning_memaudit.training.engines.ensemble.chunk import train_chunk
 from lightning_memaudit.training.engines.ensemble.gradients import Traces
 from lightning_memaudit.training.engines.equivalence import first_line, same_chunks
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 from lightning_memaudit.training.engines.malloc import freed_memory_kept
-from lightning_memaudit.training.engines.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from lightning_memaudit.training.engines.ensemble.inspection import without_drop
 from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo
 from lightning_memaudit.training.engines.ensemble.scoring import asks_only_for_answers, score_in_turn, score_together
 from lightning_memaudit.training.engines.in_memory.loop import InMemoryLoop
-from lightning_memaudit.training.engines.support import StoppedEarly, Unsupported
+from lightning_memaudit.training.engines.in_memory.support import StoppedEarly, Unsupported
 from lightning_memaudit.training.task import fit, one_model
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from lightning_memaudit.training.engines.ensemble.chunk import train_chunk
 from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo
 from lightning_memaudit.training.engines.equivalence import check_ensemble, check_in_memory, steps_to_compare
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 from lightning_memaudit.training.engines.tuning import memory_kept_for_steps
 
 if TYPE_CHECKING:

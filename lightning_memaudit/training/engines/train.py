@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lightning_memaudit.exceptions import TrainingError
 from lightning_memaudit.training.engines.ensemble.chunk import score_chunk, train_chunk
 from lightning_memaudit.training.engines.in_memory.loop import train_in_memory
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 from lightning_memaudit.training.engines.tuning import memory_kept_for_steps
 from lightning_memaudit.training.task import one_model, train_model
 

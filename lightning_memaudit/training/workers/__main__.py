@@ -1,10 +1,10 @@
 """A worker process: ``python -m lightning_memaudit.training.workers FOLDER N_THREADS``.
 
-It does what standard input asks for, one JSON message a line: ``{"open": true}``, to unpack the serialized run in
-FOLDER, which may be made after the process was started, then ``{"train": [3, 4]}``; ``{"use": {...}}`` says how.
+It does what standard input asks for, one JSON message a line: ``{"open": true}``, to unpack the run in FOLDER, which
+may be written after the process was started, then ``{"train": [3, 4]}``; ``{"use": {...}}`` says how, from then on.
 It answers on standard output: ``{"event": "ready"}``, ``{"event": "stored", "model_id": 3}``, ``{"event": "idle"}``,
 ``{"event": "failed", ...}``. What the user's code prints goes to standard error, of which no more is kept than that of
-the model in hand. A parent that has no more work kills its workers; when standard input ends, the parent was killed
+the model in hand. A parent that has no more models kills its workers; when standard input ends, the parent was killed
 itself, and the process removes FOLDER and ends.
 """
 

@@ -40,8 +40,8 @@ def test_rebuild_uses_the_hyperparameters() -> None:
     [
         (TinyNet(), None, "init=None"),
         (TinyNet(), "reset", "init='reset'"),
-        (TinyNet, "copy", "a callable says itself"),
-        (torch.nn.Linear(2, 2), "copy", "this is a Linear"),
+        (TinyNet, "copy", "a callable, which says itself"),
+        (torch.nn.Linear(2, 2), "copy", r"model=Linear: a lightning\.pytorch\.LightningModule is needed"),
         ("TinyNet", None, "model='TinyNet'"),
     ],
 )
@@ -51,7 +51,7 @@ def test_models_that_leave_a_doubt_are_refused(model, init, message) -> None:
 
 
 def test_a_callable_that_returns_something_else_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="this is a Linear"):
+    with pytest.raises(ArgumentError, match=r"model=Linear: a lightning\.pytorch\.LightningModule is needed"):
         model_factory(lambda: torch.nn.Linear(2, 2), None)()
 
 
@@ -122,7 +122,7 @@ def test_a_callable_is_used_as_it_is() -> None:
     assert trainer is made[0]
     assert trainer.max_epochs == 7
     assert extra in trainer.callbacks
-    with pytest.raises(ArgumentError, match=r"not a lightning\.pytorch\.Trainer"):
+    with pytest.raises(ArgumentError, match=r"a lightning\.pytorch\.Trainer is needed, and it returned a"):
         make(lambda: 3)
 
 
@@ -136,7 +136,7 @@ def test_a_callable_is_used_as_it_is() -> None:
         ("fast", "trainer='fast'"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(trainer, message) -> None:
+def test_what_does_not_go_with_an_audit_is_refused(trainer, message) -> None:
     with pytest.raises(ArgumentError, match=message):
         trainer_recipe(trainer)
 

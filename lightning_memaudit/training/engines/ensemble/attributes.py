@@ -23,7 +23,7 @@ from torchmetrics import Metric, MetricCollection
 from lightning_memaudit.compat.lightning import is_link
 from lightning_memaudit.compat.torch import own_attributes
 from lightning_memaudit.data.equality import equal
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from lightning_memaudit.outcomes.scoring import find_score_function
 from lightning_memaudit.outcomes.shard import Shard
 from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo, EnsembleLoop, Member
 from lightning_memaudit.training.engines.ensemble.scoring import score_stack
-from lightning_memaudit.training.engines.support import StoppedEarly
+from lightning_memaudit.training.engines.in_memory.support import StoppedEarly
 from lightning_memaudit.training.population import silenced
 from lightning_memaudit.training.task import fit
 

@@ -17,7 +17,7 @@ from lightning_memaudit.compat.torch import compile_graph, unflatten
 from lightning_memaudit.training.engines.ensemble.inspection import Inspection, loss_of
 from lightning_memaudit.training.engines.ensemble.pooling import ChannelsLastPooling
 from lightning_memaudit.training.engines.in_memory.loop import training_step_of
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from lightning_memaudit.compat.torch import dropouts, has_gradient_hooks, tensor
 from lightning_memaudit.data.randomness import preserved_randomness, random_state
 from lightning_memaudit.training.engines.ensemble.attributes import PLAIN, attributes_of
 from lightning_memaudit.training.engines.in_memory.loop import training_step_of, without_logging
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule

@@ -28,7 +28,7 @@ from lightning_memaudit.training.engines.in_memory.loop import (
     training_is_done,
     without_logging,
 )
-from lightning_memaudit.training.engines.support import (
+from lightning_memaudit.training.engines.in_memory.support import (
     CALLED_HOOKS,
     StoppedEarly,
     Unsupported,

@@ -8,7 +8,7 @@ import torch
 from torch import nn, optim
 
 from lightning_memaudit.compat.torch import has_step_hooks
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -27,7 +27,12 @@ _VALUES_AT_ONCE = 500_000  # of the inputs; the activations of more take longer,
 
 
 def score_stack(
-    pl_module: LightningModule, stack: Stack, loaders: Mapping[str, Any], score_fn: ScoreFunction
+    pl_module: LightningModule,
+    stack: Stack,
+    loaders: Mapping[str, Any],
+    score_fn: ScoreFunction,
+    *,
+    values_at_once: int = _VALUES_AT_ONCE,
 ) -> list[dict[str, SplitScores]]:
     """What each model of a stack does on every example of every split.
 
@@ -36,6 +41,7 @@ def score_stack(
         stack: The trained models.
         loaders: Goes through the examples, by split.
         score_fn: Scores one batch.
+        values_at_once: As for ``score_together``.
 
     Returns:
         Scores by split, one mapping a model.
@@ -45,7 +51,7 @@ def score_stack(
     for split, loader in loaders.items():
         in_memory = isinstance(loader, InMemoryLoader) and isinstance(loader.rows, TensorRows)
         if in_memory and asks_only_for_answers(score_fn):
-            found = score_together(pl_module, stack, loader, score_fn, split)
+            found = score_together(pl_module, stack, loader, score_fn, split, values_at_once=values_at_once)
         else:
             found = score_in_turn(pl_module, stack, loader, score_fn, split)
         for of_model, of_split in zip(scores, found, strict=True):
@@ -59,14 +65,30 @@ def asks_only_for_answers(score_fn: ScoreFunction) -> bool:
 
 
 def score_together(
-    pl_module: LightningModule, stack: Stack, loader: InMemoryLoader, score_fn: ScoreFunction, split: str
+    pl_module: LightningModule,
+    stack: Stack,
+    loader: InMemoryLoader,
+    score_fn: ScoreFunction,
+    split: str,
+    *,
+    values_at_once: int = _VALUES_AT_ONCE,
 ) -> list[SplitScores]:
-    """Scores on one split, from one pass of all models over each batch."""
+    """Scores on one split, from one pass of all models over each batch.
+
+    Args:
+        pl_module: A module of the same architecture.
+        stack: The trained models.
+        loader: Goes through the examples in memory.
+        score_fn: Scores one batch.
+        split: Its name, for errors.
+        values_at_once: Numbers in the inputs of all models that a batch should not exceed, where it has more examples
+            than the loader's own.
+    """
     columns = [ScoreColumns(split) for _ in range(len(stack))]
     answer = _Answers(pl_module, stack)
     device = next(iter(stack.parameters.values())).device
     width = max(leaf[0].numel() for leaf in loader.rows.leaves)  # type: ignore[attr-defined]
-    size = max(loader.batch_size, _VALUES_AT_ONCE // (width * len(stack)))
+    size = max(loader.batch_size, values_at_once // (width * len(stack)))
     with torch.no_grad(), fallbacks_allowed():
         for indices in torch.split(torch.arange(len(loader.rows)), size):
             batch = _to(device, loader.rows.batch(indices))

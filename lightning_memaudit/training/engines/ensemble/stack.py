@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from torchmetrics import Metric, MetricCollection
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.compat.lightning import before_batch_transfer, without_logging_to_trainer
 from lightning_memaudit.data.epoch_order import EpochOrder
-from lightning_memaudit.training.engines.support import (
+from lightning_memaudit.training.engines.in_memory.support import (
     CALLED_HOOKS,
     StoppedEarly,
     Unsupported,

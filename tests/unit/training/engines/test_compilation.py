@@ -13,8 +13,8 @@ import torch._inductor.config as inductor
 from lightning_memaudit.training.engines import compilation
 from lightning_memaudit.training.engines.choice import ChosenEngine, Decision, EngineOptions
 from lightning_memaudit.training.engines.ensemble import gradients
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 from lightning_memaudit.training.engines.selection import decide
-from lightning_memaudit.training.engines.support import Unsupported
 from lightning_memaudit.training.engines.train import train_here
 from lightning_memaudit.training.engines.tuning import compiled_if_asked, compiled_where_it_pays
 from lightning_memaudit.training.timing import Thresholds

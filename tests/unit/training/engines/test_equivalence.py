@@ -14,7 +14,7 @@ from lightning_memaudit.exceptions import TrainingError, UnsupportedDataError
 from lightning_memaudit.training.engines import equivalence
 from lightning_memaudit.training.engines.equivalence import check_ensemble, check_in_memory, steps_to_compare
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
-from lightning_memaudit.training.engines.support import CALLED_HOOKS, Unsupported
+from lightning_memaudit.training.engines.in_memory.support import CALLED_HOOKS, Unsupported
 from tests.helpers import zoo
 from tests.helpers.engines import REPEATABLE, STACKABLE, by_trainer, in_memory, run_of, together
 

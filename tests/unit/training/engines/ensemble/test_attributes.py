@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lightning_memaudit.training.engines.ensemble.attributes import attributes_of, first_difference
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 from tests.helpers import zoo
 
 

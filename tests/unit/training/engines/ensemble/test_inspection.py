@@ -20,7 +20,7 @@ from lightning_memaudit.training.engines.ensemble.inspection import (
     without_dropout,
     without_metrics,
 )
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 from lightning_memaudit.training.task import silenced
 from tests.helpers import zoo
 

@@ -17,7 +17,7 @@ from lightning_memaudit.training.engines.ensemble.gradients import Traces
 from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo, EnsembleLoop
 from lightning_memaudit.training.engines.equivalence import _perturbed
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
-from lightning_memaudit.training.engines.support import CALLED_HOOKS, Unsupported
+from lightning_memaudit.training.engines.in_memory.support import CALLED_HOOKS, Unsupported
 from tests.helpers import zoo
 from tests.helpers.engines import (
     REPEATABLE,

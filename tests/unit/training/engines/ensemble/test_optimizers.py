@@ -10,7 +10,7 @@ from torch import nn, optim
 
 from lightning_memaudit.training.engines.ensemble.optimizers import clip_per_model, step_stacked
 from lightning_memaudit.training.engines.ensemble.stack import Stack
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 
 CPU = torch.device("cpu")
 ELEMENTWISE = {

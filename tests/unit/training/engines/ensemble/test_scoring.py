@@ -21,7 +21,6 @@ from lightning_memaudit.outcomes.scoring import (
     multiclass_scores,
     score_split,
 )
-from lightning_memaudit.training.engines.ensemble import scoring
 from lightning_memaudit.training.engines.ensemble.scoring import (
     asks_only_for_answers,
     score_in_turn,
@@ -140,8 +139,7 @@ def assert_close(found: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("values_at_once", [1, 4_000_000])
 @pytest.mark.parametrize("name", CASES)
-def test_together_and_in_turn_are_as_each_by_itself(name, values_at_once, monkeypatch) -> None:
-    monkeypatch.setattr(scoring, "_VALUES_AT_ONCE", values_at_once)
+def test_together_and_in_turn_are_as_each_by_itself(name, values_at_once) -> None:
     kind, score_fn, target = CASES[name]
     modules, stack, loader = setting(kind, target)
     expected = [
@@ -149,9 +147,10 @@ def test_together_and_in_turn_are_as_each_by_itself(name, values_at_once, monkey
     ]
     head = InMemoryLoader(materialise(loader, seed=0), 8)
     template = kind().eval()
-    together = score_together(template, stack, head, score_fn, "train")
+    together = score_together(template, stack, head, score_fn, "train", values_at_once=values_at_once)
     in_turn = score_in_turn(template, stack, head, score_fn, "train")
-    whole = score_stack(kind(), stack, {"train": head, "test": loader}, score_fn)
+    loaders = {"train": head, "test": loader}
+    whole = score_stack(kind(), stack, loaders, score_fn, values_at_once=values_at_once)
     for k in range(K):
         assert_close(together[k], expected[k])
         for found in (in_turn[k], whole[k]["test"]):

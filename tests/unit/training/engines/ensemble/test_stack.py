@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_memaudit.training.engines.ensemble.stack import Stack
-from lightning_memaudit.training.engines.support import Unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported
 from tests.helpers import zoo
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.training.engines.in_memory.data import read_into_memory
 from lightning_memaudit.training.engines.in_memory.loop import InMemoryLoop, without_logging
-from lightning_memaudit.training.engines.support import CALLED_HOOKS, StoppedEarly, Unsupported
+from lightning_memaudit.training.engines.in_memory.support import CALLED_HOOKS, StoppedEarly, Unsupported
 from lightning_memaudit.training.task import fit
 from tests.helpers import zoo
 from tests.helpers.engines import (

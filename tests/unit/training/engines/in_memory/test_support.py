@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from lightning_memaudit.callbacks.passive import InternalCallback
 from lightning_memaudit.training.engines.choice import ChosenEngine
-from lightning_memaudit.training.engines.support import Unsupported, overridden_transfer_hooks, unsupported
+from lightning_memaudit.training.engines.in_memory.support import Unsupported, overridden_transfer_hooks, unsupported
 from lightning_memaudit.training.executors import find_executor
 from lightning_memaudit.training.population import silenced
 from lightning_memaudit.training.task import fit
