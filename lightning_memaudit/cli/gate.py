@@ -22,7 +22,7 @@ from lightning_memaudit.gates.policy.file import find_policy, has_policy, policy
 from lightning_memaudit.gates.policy.template import starter
 from lightning_memaudit.gates.reference.lock import CAN_LOCK, held
 from lightning_memaudit.gates.reference.looks import looks_after
-from lightning_memaudit.gates.reference.report import Baseline, baseline_of, write_baseline, write_looks
+from lightning_memaudit.gates.reference.report import ReferenceReport, reference_of, write_baseline, write_looks
 from lightning_memaudit.outcomes.storage import Storage
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def main(arguments: list[str]) -> int:
 
 def _judged(options: Namespace, policy: Policy, subject: Subject) -> GateResult:
     """Judge, and write what the options ask for into baseline files."""
-    baseline = None if options.baseline is None else baseline_of(options.baseline)
+    baseline = None if options.baseline is None else reference_of(options.baseline)
     if options.update_baseline is not None and baseline is None:
-        baseline = Baseline(None, looks={})
+        baseline = ReferenceReport(None, looks={})
     result = evaluate_gate(subject, policy, baseline=baseline)
     if options.update_baseline is not None and options.baseline is not None and result.exit_code in (1, 4):
         warn(

@@ -10,18 +10,18 @@ from lightning_memaudit.gates.judged_report import subject_of
 from lightning_memaudit.gates.notices import notices
 from lightning_memaudit.gates.policy.file import policy_of
 from lightning_memaudit.gates.reference.looks import look_of
-from lightning_memaudit.gates.reference.report import baseline_of
+from lightning_memaudit.gates.reference.report import reference_of
 from lightning_memaudit.gates.verdicts import GateResult
 
 if TYPE_CHECKING:
     from lightning_memaudit.gates.judged_report import Judged
-    from lightning_memaudit.gates.reference.report import Baseline
+    from lightning_memaudit.gates.reference.report import ReferenceReport
 
 __all__ = ["evaluate_gate"]
 
 
 def evaluate_gate(
-    report: Judged, policy: Any, *, baseline: Judged | Baseline | None = None, today: dt.date | None = None
+    report: Judged, policy: Any, *, baseline: Judged | ReferenceReport | None = None, today: dt.date | None = None
 ) -> GateResult:
     """Judge a report by a policy.
 
@@ -49,7 +49,7 @@ def evaluate_gate(
         True
     """
     rules, subject = policy_of(policy), subject_of(report)
-    known = None if baseline is None else baseline_of(baseline)
+    known = None if baseline is None else reference_of(baseline)
     earlier = None if known is None else known.subject
     for side in (subject, earlier):
         if side is not None:

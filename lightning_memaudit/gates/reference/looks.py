@@ -11,7 +11,7 @@ from lightning_memaudit.gates.reference.report import data_key
 if TYPE_CHECKING:
     from lightning_memaudit.gates.judged_report import Subject
     from lightning_memaudit.gates.policy.policy import Policy
-    from lightning_memaudit.gates.reference.report import Baseline
+    from lightning_memaudit.gates.reference.report import ReferenceReport
 
 __all__ = ["Look", "look_of", "looks_after"]
 
@@ -31,7 +31,7 @@ class Look:
     warnings: tuple[str, ...] = ()
 
 
-def look_of(policy: Policy, subject: Subject, baseline: Baseline | None) -> Look:
+def look_of(policy: Policy, subject: Subject, baseline: ReferenceReport | None) -> Look:
     """Which look this is, and its α.
 
     Raises:
@@ -65,7 +65,7 @@ def look_of(policy: Policy, subject: Subject, baseline: Baseline | None) -> Look
     return Look(number, alpha, (said,))
 
 
-def looks_after(subject: Subject, baseline: Baseline | None) -> dict[str, int]:
+def looks_after(subject: Subject, baseline: ReferenceReport | None) -> dict[str, int]:
     """Counts with this look included."""
     counts = dict((baseline.looks if baseline is not None else None) or {})
     key = data_key(subject.content)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.gates.judged_report import Judged
 
-__all__ = ["Baseline", "baseline_of", "data_key", "write_baseline", "write_looks"]
+__all__ = ["ReferenceReport", "data_key", "reference_of", "write_baseline", "write_looks"]
 
 SCHEMA = 1
 _KIND = "memaudit-baseline"
@@ -29,7 +29,7 @@ _KEPT = ("status", "reason", "split", "arms", "overall", "by_group", "by_class",
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Baseline:
+class ReferenceReport:
     """What to compare with.
 
     Attributes:
@@ -41,7 +41,7 @@ class Baseline:
     looks: Mapping[str, int] | None = None
 
 
-def baseline_of(given: Judged | Baseline) -> Baseline:
+def reference_of(given: Judged | ReferenceReport) -> ReferenceReport:
     """Read a baseline.
 
     Args:
@@ -52,7 +52,7 @@ def baseline_of(given: Judged | Baseline) -> Baseline:
         CorruptShardError: It is no baseline.
         MismatchError: It was written in another format.
     """
-    if isinstance(given, Baseline):
+    if isinstance(given, ReferenceReport):
         return given
     if isinstance(given, str) and given.startswith(_ARTIFACT):
         given = _download(given.removeprefix(_ARTIFACT))
@@ -60,7 +60,7 @@ def baseline_of(given: Judged | Baseline) -> Baseline:
         content = read_json(Path(given), name="baseline")
         if content.get("kind") == _KIND:
             return _of_file(content, str(given))
-    return Baseline(subject_of(given))
+    return ReferenceReport(subject_of(given))
 
 
 def data_key(content: Mapping[str, Any]) -> str | None:
@@ -108,7 +108,7 @@ def _write(path: str, content: Mapping[str, Any]) -> None:
     Storage(folder or ("/" if path.startswith("/") else "."), name="baseline").write(name, text.encode())
 
 
-def _of_file(content: Mapping[str, Any], path: str) -> Baseline:
+def _of_file(content: Mapping[str, Any], path: str) -> ReferenceReport:
     if content.get("schema") != SCHEMA:
         raise MismatchError(
             f"baseline={path!r} is of schema {content.get('schema')!r} and this version reads {SCHEMA}; write a new "
@@ -118,7 +118,7 @@ def _of_file(content: Mapping[str, Any], path: str) -> Baseline:
     sound = isinstance(report, dict) and isinstance(looks, dict)
     if not sound or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in looks.values()):  # type: ignore[union-attr]
         raise CorruptShardError(f"baseline={path!r} lacks its report or its looks; restore it, or write a new one")
-    return Baseline(Subject(path, report), looks)  # type: ignore[arg-type]
+    return ReferenceReport(Subject(path, report), looks)  # type: ignore[arg-type]
 
 
 def _pruned(value: Any, depth: int = 0) -> Any:

@@ -16,7 +16,7 @@ from lightning_memaudit.functional.impact import accuracy_drop
 from lightning_memaudit.functional.uncertainty import OneSided
 from lightning_memaudit.gates.judged_report import subject_of
 from lightning_memaudit.gates.reference.looks import looks_after
-from lightning_memaudit.gates.reference.report import baseline_of, data_key, write_baseline, write_looks
+from lightning_memaudit.gates.reference.report import data_key, reference_of, write_baseline, write_looks
 from tests.helpers.gates import content, outcomes, policy, report, rule
 from tests.helpers.treated import TreatedStore
 
@@ -200,7 +200,7 @@ def test_a_baseline_file_holds_what_rules_compare(made, tmp_path) -> None:
     direct = evaluate_gate(made, rules, baseline=copy.deepcopy(made))
     through = evaluate_gate(made, rules, baseline=file)
     assert [row.to_dict() for row in through.rows] == [row.to_dict() for row in direct.rows]
-    assert baseline_of(file).looks == {"x": 3}
+    assert reference_of(file).looks == {"x": 3}
     assert file.stat().st_size < len(json.dumps(made, indent=1))
 
 
@@ -215,10 +215,10 @@ def test_files_that_are_no_baseline(tmp_path, made) -> None:
     ):
         file.write_text(text)
         with pytest.raises(error, match=words) as caught:
-            baseline_of(file)
+            reference_of(file)
         assert caught.value.exit_code == 4
     with pytest.raises(MissingDataError):
-        baseline_of(tmp_path / "none.json")
+        reference_of(tmp_path / "none.json")
     file.write_text(json.dumps(made))
     with pytest.raises(MismatchError, match="--record-look"):
         write_looks(str(file), {})
@@ -229,7 +229,7 @@ def test_looks_are_counted_and_warned_of(made, tmp_path) -> None:
     rules = policy(r=rule("drop", 0.9, groups=["half=a"]))
     write_baseline(subject_of(made), str(file), looks={})
     for look in (1, 2, 3):
-        baseline = baseline_of(file)
+        baseline = reference_of(file)
         result = evaluate_gate(made, rules, baseline=baseline)
         assert (result.look, result.alpha) == (look, 0.05)
         warned = [warning for warning in result.warnings if "look" in warning]
@@ -276,7 +276,7 @@ def test_a_downloaded_artifact_is_a_folder_with_a_report(made, tmp_path, monkeyp
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
     with pytest.raises(MissingDataError, match="--baseline DIR"):
-        baseline_of("wandb://team/project/memaudit-digits:latest")
+        reference_of("wandb://team/project/memaudit-digits:latest")
 
 
 def test_gates_at_once_lose_no_look(made, tmp_path) -> None:
@@ -306,5 +306,5 @@ assert [main({gate!r}) for _ in range(10)] == [0] * 10
         process.stdin.flush()
     said = [process.communicate() for process in gates]
     assert [process.returncode for process in gates] == [0] * 3, said
-    assert baseline_of(tmp_path / "baseline.json").looks == {data_key(made): 30}
+    assert reference_of(tmp_path / "baseline.json").looks == {data_key(made): 30}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["baseline.json", "memaudit.toml", "report.json"]

@@ -10,7 +10,7 @@ import pytest
 from lightning_memaudit import evaluate_gate
 from lightning_memaudit.functional.accounting import NoisySteps, epsilon_spent
 from lightning_memaudit.gates.judged_report import subject_of
-from lightning_memaudit.gates.reference.report import baseline_of, write_baseline
+from lightning_memaudit.gates.reference.report import reference_of, write_baseline
 from tests.helpers.gates import policy, report, rule
 
 DAY = dt.date(2027, 1, 15)
@@ -176,7 +176,7 @@ def test_an_epsilon_from_what_cannot_be(bad) -> None:
 
 def test_a_baseline_file_whose_estimate_was_edited(made, sound, tmp_path) -> None:
     write_baseline(subject_of(made), str(tmp_path / "baseline.json"), looks={})
-    known = baseline_of(tmp_path / "baseline.json")
+    known = reference_of(tmp_path / "baseline.json")
     rule_of = policy(r=rule("regression", 0.9, groups=["label=1"], treatments=["harsh"]))
     assert evaluate_gate(sound, rule_of, baseline=known, today=DAY).passed
     rows = known.subject.content["accuracy"]["arms"]["harsh"]["by_group"]["label"]["rows"]
