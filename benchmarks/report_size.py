@@ -2,11 +2,18 @@
 
 python benchmarks/report_size.py           # about two minutes
 python benchmarks/report_size.py --quick
+python benchmarks/report_size.py --n-train 20000 --n-test 4000 --n-models 100 --rounds 3 --against OTHER_CHECKOUT
+
+With a second checkout both compute the sections of one store in turns, each time in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -58,13 +65,53 @@ def fill(folder: Path, *, n_train: int, n_test: int, n_models: int) -> OutcomeSt
     return store
 
 
+def compute_only(url: str) -> None:
+    """Print what the sections of a store take: seconds, processor seconds and the largest size in memory."""
+    started = time.perf_counter(), time.process_time()
+    AuditReport.from_store(OutcomeStore(url))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"{time.perf_counter() - started[0]} {time.process_time() - started[1]} {peak}")
+
+
+def compare(url: str, other: str, *, rounds: int) -> None:
+    """Compute the sections of a store with this checkout and another one in turns; medians."""
+    here = str(Path(__file__).parents[1])
+    seen: dict[str, list[list[float]]] = {other: [], here: []}
+    for _ in range(rounds):
+        for checkout, own in seen.items():
+            said = subprocess.run(
+                [sys.executable, __file__, "--only-compute", url],
+                env=os.environ | {"PYTHONPATH": checkout},
+                cwd="/",
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            own.append([float(number) for number in said.split()])
+    theirs, ours = (np.median(own, axis=0) for own in seen.values())
+    for what, before, now in zip(("seconds", "processor seconds", "MB at most"), theirs, ours, strict=True):
+        print(f"sections: {before:.1f} {what} there, {now:.1f} here, ratio {before / now:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    size = {"n_train": 5000, "n_test": 1000, "n_models": 40} if quick else {}
+    for name, default in (("n-train", 50_000), ("n-test", 10_000), ("n-models", 400), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--against", metavar="CHECKOUT")
+    parser.add_argument("--only-compute", metavar="STORE", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only_compute:
+        compute_only(given.only_compute)
+        return
+    size = {"n_train": 5000, "n_test": 1000, "n_models": 40}
+    if not given.quick:
+        size = {name: getattr(given, name) for name in size}
     with tempfile.TemporaryDirectory() as folder:
-        store = fill(Path(folder) / "store", **({"n_train": 50_000, "n_test": 10_000, "n_models": 400} | size))
+        store = fill(Path(folder) / "store", **size)
+        if given.against:
+            compare(store.url, str(Path(given.against).resolve()), rounds=given.rounds)
+            return
         started = time.perf_counter()
         report = AuditReport.from_store(store)
         computed = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -19,15 +20,89 @@ from lightning_memaudit.sections.entries import available, unavailable
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from lightning_memaudit.functional.influence import InfluencePairs
     from lightning_memaudit.record import ArmOutcomes, Record
 
-__all__ = ["describe_duplicates", "describe_influence"]
+__all__ = ["InfluentialPairs", "describe_duplicates", "describe_influence", "has_classes"]
 
 _SHOWN = 20
 _PERMUTATIONS = 20
 _COLUMNS = 1000  # false-discovery rates are estimated on this many columns at most
 _DUPLICATE_LEVEL = 0.05
 _LEAST_MODELS = 8  # fewer have no pair of examples with five models in each cell
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InfluentialPairs:
+    """Pairs of high influence between training and held-out examples of one class.
+
+    Attributes:
+        pairs: The pairs.
+        candidates: Training examples that are memorized, which are looked at.
+        n_tests: Pairs that were looked at.
+        correct: Outcomes on the held-out examples [M, n].
+        mask: Membership [M, n_train].
+        labels: Labels of the training and of the held-out examples.
+    """
+
+    pairs: InfluencePairs
+    candidates: npt.NDArray[np.int64]
+    n_tests: int
+    correct: npt.NDArray[Any]
+    mask: npt.NDArray[np.bool_]
+    labels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+    @classmethod
+    def find(
+        cls,
+        correct: npt.NDArray[Any],
+        mask: npt.NDArray[np.bool_],
+        score: npt.NDArray[np.float64],
+        *,
+        labels_train: npt.NDArray[np.int64],
+        labels_test: npt.NDArray[np.int64],
+    ) -> InfluentialPairs:
+        """Look for them.
+
+        Args:
+            correct: Outcomes on the held-out examples [M, n].
+            mask: Membership [M, n_train].
+            score: Memorization scores.
+            labels_train: Labels of the training examples.
+            labels_test: Labels of the held-out ones.
+        """
+        pairs = high_influence_pairs(
+            correct,
+            mask,
+            memorization=score,
+            memorization_threshold=MEMORIZED,
+            influence_threshold=INFLUENTIAL,
+            labels_train=labels_train,
+            labels_test=labels_test,
+        )
+        candidates = np.flatnonzero(score >= MEMORIZED)
+        n_tests = int(sum((labels_test == label).sum() for label in labels_train[candidates]))
+        return cls(pairs, candidates, n_tests, correct, mask, (labels_train, labels_test))
+
+    def by_chance(self, models: npt.NDArray[np.bool_], blocks: npt.NDArray[np.int64] | None) -> tuple[float, int]:
+        """Share of the pairs that would be there with no influence at all, and the columns that were permuted.
+
+        Args:
+            models: Models that are permuted, bool[M]: whole blocks.
+            blocks: Block of each model.
+        """
+        found = false_discovery_rate(
+            self.correct[models],
+            self.mask[models],
+            thresholds=np.array([INFLUENTIAL]),
+            rows=self.candidates,
+            n_permutations=_PERMUTATIONS,
+            max_columns=_COLUMNS,
+            blocks=None if blocks is None else blocks[models],
+            labels_train=self.labels[0],
+            labels_test=self.labels[1],
+        )
+        return float(found.rate[0]), found.n_columns
 
 
 def describe_influence(
@@ -46,44 +121,25 @@ def describe_influence(
     labels, tested_labels = outcomes.labels, record.examples(split).labels
     if not has_classes(labels) or not has_classes(tested_labels):
         return unavailable("the examples have no class labels, and pairs are looked for within a class")
-    correct = record.arm(BASELINE).correct(split)
-    pairs = high_influence_pairs(
-        correct,
-        outcomes.mask,
-        memorization=score,
-        labels_train=labels,
-        labels_test=tested_labels,
-        memorization_threshold=MEMORIZED,
-        influence_threshold=INFLUENTIAL,
+    known = InfluentialPairs.find(
+        record.arm(BASELINE).correct(split), outcomes.mask, score, labels_train=labels, labels_test=tested_labels
     )
-    candidates = np.flatnonzero(score >= MEMORIZED)
-    n_tests = int(sum((tested_labels == label).sum() for label in labels[candidates]))
+    pairs = known.pairs
     rate: dict[str, Any] = {"false_discovery_rate": None, "n_columns_permuted": 0}
-    if len(candidates):
-        kept = _whole_blocks(outcomes)
-        found = false_discovery_rate(
-            correct[kept],
-            outcomes.mask[kept],
-            thresholds=np.array([INFLUENTIAL]),
-            labels_train=labels,
-            labels_test=tested_labels,
-            rows=candidates,
-            n_permutations=_PERMUTATIONS,
-            max_columns=_COLUMNS,
-            blocks=None if outcomes.blocks is None else outcomes.blocks[kept],
-        )
-        rate = {"false_discovery_rate": float(found.rate[0]), "n_columns_permuted": found.n_columns}
+    if len(known.candidates):
+        share, n_columns = known.by_chance(_whole_blocks(outcomes), outcomes.blocks)
+        rate = {"false_discovery_rate": share, "n_columns_permuted": n_columns}
     n_in = outcomes.mask.sum(axis=0)
     return available(
         split=split,
         memorization_threshold=MEMORIZED,
         influence_threshold=INFLUENTIAL,
         n_pairs=len(pairs.influence),
-        n_candidates=len(candidates),
-        n_tests=n_tests,
+        n_candidates=len(known.candidates),
+        n_tests=known.n_tests,
         n_permutations=_PERMUTATIONS,
         **rate,
-        minimum_detectable=_detectable(float(np.median(n_in)), len(outcomes.mask), n_tests),
+        minimum_detectable=_detectable(float(np.median(n_in)), len(outcomes.mask), known.n_tests),
         pairs=[
             {
                 "train_index": int(i),

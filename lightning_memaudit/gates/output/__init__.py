@@ -5,10 +5,10 @@ A new form is a function of the result and its entry in ``FORMS``.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from lightning_memaudit.gates.output.github import workflow_commands
-from lightning_memaudit.gates.output.json_text import json_text
 from lightning_memaudit.gates.output.junit import junit
 from lightning_memaudit.gates.output.sarif import sarif
 from lightning_memaudit.gates.output.summary import step_summary
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from lightning_memaudit.gates.verdicts import GateResult
 
 __all__ = ["FORMS"]
+
+
+def json_text(result: GateResult) -> str:
+    """The result as JSON, one object a row; what is not known is null."""
+    return json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _writable(form: Callable[[GateResult], str]) -> Callable[[GateResult], str]:

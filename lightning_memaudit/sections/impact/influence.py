@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_memaudit.functional.impact import accuracy_drop
-from lightning_memaudit.functional.influence import (
-    false_discovery_rate,
-    high_influence_pairs,
-    influence_mass,
-    minimum_detectable_influence,
-)
+from lightning_memaudit.functional.influence import influence_mass, minimum_detectable_influence
 from lightning_memaudit.functional.memorization import memorization_score
 from lightning_memaudit.functional.subgroups import by_group
 from lightning_memaudit.outcomes.arms import BASELINE
@@ -21,7 +16,7 @@ from lightning_memaudit.record.levels import INFLUENTIAL, LEVEL, MEMORIZED
 from lightning_memaudit.sections.entries import available, unavailable
 from lightning_memaudit.sections.impact.groups import drop_row
 from lightning_memaudit.sections.impact.memorization import LEAST_FREE
-from lightning_memaudit.sections.influence import has_classes
+from lightning_memaudit.sections.influence import InfluentialPairs, has_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["InfluenceMass", "describe_drop_by_mass", "find_influence_mass"]
 
 _MOST_FALSE = 0.2
-_PERMUTATIONS, _COLUMNS = 20, 1000
 _MASS_EDGES = (0.0, 0.5)
 _MASS_NAMES = ("none", "up to 0.5", "above 0.5")
 
@@ -73,33 +67,15 @@ def find_influence_mass(
     correct, mask = baseline.correct[free], baseline.mask[free]
     tested = record.arm(BASELINE).correct(split, np.flatnonzero(free))
     score = memorization_score(correct, mask).score
-    options: dict[str, Any] = {"labels_train": labels_train, "labels_test": labels_test}
-    pairs = high_influence_pairs(
-        tested,
-        mask,
-        memorization=score,
-        memorization_threshold=MEMORIZED,
-        influence_threshold=INFLUENTIAL,
-        **options,
-    )
-    candidates = np.flatnonzero(score >= MEMORIZED)
-    n_tests = int(sum((labels_test == label).sum() for label in labels_train[candidates]))
+    known = InfluentialPairs.find(tested, mask, score, labels_train=labels_train, labels_test=labels_test)
+    pairs = known.pairs
     rate, needed = 0.0, None
     if len(pairs.influence):
-        rate = float(
-            false_discovery_rate(
-                tested,
-                mask,
-                thresholds=np.array([INFLUENTIAL]),
-                rows=candidates,
-                n_permutations=_PERMUTATIONS,
-                max_columns=_COLUMNS,
-                blocks=None if baseline.blocks is None else baseline.blocks[free],
-                **options,
-            ).rate[0]
+        rate, _ = known.by_chance(
+            np.ones(n_free, dtype=bool), None if baseline.blocks is None else baseline.blocks[free]
         )
         n_in = float(np.clip(np.median(mask.sum(axis=0)), 1, n_free - 1))
-        detectable = minimum_detectable_influence(n_in, n_free - n_in, n_tests)
+        detectable = minimum_detectable_influence(n_in, n_free - n_in, known.n_tests)
         needed = int(np.ceil(n_models - n_free + n_free * (detectable / INFLUENTIAL) ** 2))
     facts = {
         "n_models": n_free,

@@ -84,7 +84,7 @@ def test_one_item_a_rule(folder) -> None:
             "FAILED *test_gate[[]absent]*",
             "error: mild · half=zz: no group fits*",
             "fail: harsh · half=b: +30* points, at least*",
-            "inconclusive: harsh · half=b: +30*would decide",
+            "inconclusive: harsh · half=b: +30*would decide it",
         ]
     )
     assert "Traceback" not in result.stdout.str()

@@ -2,6 +2,7 @@
 
 import io
 import time
+import tracemalloc
 import warnings
 import zipfile
 from dataclasses import replace
@@ -44,6 +45,19 @@ def test_a_shard_comes_back_bit_for_bit(low_high, shares):
             assert ours.tobytes() == theirs.tobytes()
     only = Shard.from_bytes(base.to_bytes(), path="x", fields=("correct",)).splits["train"]
     assert [len(only.correct), len(only.margin)] == [21, 0]
+
+
+def test_fields_that_were_not_asked_for_cost_no_memory() -> None:
+    n = 100_000
+    columns = [np.zeros(n, dtype=np.float32) for _ in range(3)]
+    scores = SplitScores(np.ones(n, dtype=bool), columns[0], columns[1], np.zeros(n, dtype=np.int32), columns[2])
+    content = Shard(0, "plan", "mask", 0, 1.0, {"train": scores}).to_bytes()
+    tracemalloc.start()
+    kept = [Shard.from_bytes(content, path="x", fields=("correct",)) for _ in range(10)]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == 10
+    assert held < 1.3 * 10 * n  # a byte an example and model, where 17 were held
 
 
 def test_flipped_bytes_are_noticed_or_harmless():
