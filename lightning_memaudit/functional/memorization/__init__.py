@@ -25,7 +25,9 @@ from lightning_memaudit.functional.memorization._in_out import (
     in_out_sums,
 )
 from lightning_memaudit.functional.memorization._prevalence import (
+    EstimatedShare,
     Prevalence,
+    ShareOfExamples,
     prevalence,
 )
 from lightning_memaudit.functional.memorization._prevalence_bounds import (
@@ -66,6 +68,7 @@ __all__ = [
     "MEMORIZATION_BINS",
     "UPPER_TAIL",
     "AdjustedMemorization",
+    "EstimatedShare",
     "GroupMean",
     "GroupedMemorization",
     "InOut",
@@ -76,6 +79,7 @@ __all__ = [
     "Reliability",
     "Reliable",
     "Settled",
+    "ShareOfExamples",
     "StoppingLook",
     "adjusted_memorization_score",
     "c_score",
