@@ -85,9 +85,9 @@ def private_imports(path: Path) -> list[str]:
     found = []
     for line, name in imports_of(path):
         parts = name.split(".")
-        if parts[:2] == ["lightning_memaudit", "functional"] and len(parts) > 3 and parts[3].startswith("_"):
-            if path.relative_to(PACKAGE).parts[:2] != ("functional", parts[2]):
-                found.append(f"{path}:{line} imports {name}, which is private to functional/{parts[2]}")
+        private = parts[:2] == ["lightning_memaudit", "functional"] and len(parts) > 3 and parts[3].startswith("_")
+        if private and path.relative_to(PACKAGE).parts[:2] != ("functional", parts[2]):
+            found.append(f"{path}:{line} imports {name}, which is private to functional/{parts[2]}")
     return found
 
 
