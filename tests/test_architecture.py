@@ -293,6 +293,30 @@ def test_functional_knows_neither_lightning_nor_files() -> None:
             )
 
 
+def private_imports(path: Path) -> list[str]:
+    """Imports of ``functional.X._name`` from anywhere but ``functional/X``."""
+    found = []
+    for line, name in imports_of(path):
+        parts = name.split(".")
+        private = parts[:2] == ["lightning_memaudit", "functional"] and len(parts) > 3 and parts[3].startswith("_")
+        if private and path.relative_to(PACKAGE).parts[:2] != ("functional", parts[2]):
+            found.append(f"{path}:{line} imports {name}, which is private to functional/{parts[2]}")
+    return found
+
+
+def test_packages_of_functional_are_used_through_their_face() -> None:
+    assert [found for path in PACKAGE.rglob("*.py") for found in private_imports(path)] == []
+
+
+@pytest.mark.parametrize("package", ["impact", "influence", "long_tail", "memorization", "uncertainty"])
+def test_a_package_of_functional_has_one_sorted_face(package: str) -> None:
+    face = import_module(f"lightning_memaudit.functional.{package}")
+    assert face.__all__ == sorted(face.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert face.__doc__
+    others = {path.stem for path in (PACKAGE / "functional" / package).glob("*.py")} - {"__init__"}
+    assert all(name.startswith("_") for name in others)
+
+
 def test_public_names_are_those_of_the_contract_sorted_and_there() -> None:
     names = lightning_memaudit.__all__
     assert names == sorted(names)

@@ -79,6 +79,7 @@ from lightning_memaudit.functional.long_tail._tail_bounds import (
     zipf_limit,
 )
 from lightning_memaudit.functional.long_tail._tail_cost import (
+    PredictedCost,
     TailCost,
     tail_cost,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "Marginal",
     "MarginalMode",
     "MissingMass",
+    "PredictedCost",
     "Prior",
     "Smoothing",
     "TailCost",

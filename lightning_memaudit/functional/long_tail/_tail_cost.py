@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -21,7 +21,22 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.functional.checks import Array, FloatArray, IntArray
 
-__all__ = ["TailCost", "coupling", "tail_cost"]
+__all__ = ["PredictedCost", "TailCost", "coupling", "tail_cost"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedCost:
+    """A predicted rise of the error with its interval, one number each or float64[P].
+
+    Attributes:
+        cost: The prediction.
+        low: Lower end of its interval, over models and subpopulations.
+        high: Upper end.
+    """
+
+    cost: Any
+    low: Any
+    high: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +52,7 @@ class TailCost:
         rare: Σ_{ℓ ≤ ℓ_max} λ τ_ℓ Δerrn(ℓ) / ℓ: what the theory says of rare subpopulations.
         rest: Drop of the accuracy on the training subsets outside of them, where τ_ℓ is about ℓ/n.
         total: ``rare + rest``, at most 1.
-        total_low: Lower end of its interval, over models and subpopulations.
-        total_high: Upper end.
-        rare_low: Lower end of the interval of ``rare``.
-        rare_high: Upper end.
-        by_part: ``rare + rest`` of each part, float64[P].
-        by_part_low: Lower ends.
-        by_part_high: Upper ends.
+        by_part: ``rare + rest`` of each part, float64[P] each.
     """
 
     ell: IntArray
@@ -51,16 +60,10 @@ class TailCost:
     points: FloatArray
     misfits: FloatArray
     coupling: float
-    rare: float
+    rare: PredictedCost
     rest: float
-    total: float
-    total_low: float
-    total_high: float
-    rare_low: float
-    rare_high: float
-    by_part: FloatArray
-    by_part_low: FloatArray
-    by_part_high: FloatArray
+    total: PredictedCost
+    by_part: PredictedCost
 
 
 def coupling(prediction: Array, mask: Array, atoms: Array, *, rare: Array) -> tuple[float, int]:
@@ -151,7 +154,7 @@ def tail_cost(
         >>> mask = rng.random((4, 200)) < 0.7
         >>> fits = np.ones((4, 200))
         >>> found = tail_cost(fits, 1 - mask, mask, atoms, prediction=np.zeros((4, 200), dtype=int))
-        >>> bool(0 < found.rare <= found.total <= 1)
+        >>> bool(0 < found.rare.cost <= found.total.cost <= 1)
         True
     """
     inside = as_array(mask, name="mask", ndim=2, dtype=bool)
@@ -218,16 +221,10 @@ def tail_cost(
         points=np.array([(seen == k).sum(axis=1).mean() for k in ells]),
         misfits=np.array([np.where(seen == k, rise, 0.0).sum(axis=1).mean() for k in ells]),
         coupling=copied,
-        rare=float(centre[0]),
+        rare=PredictedCost(float(centre[0]), float(low[0]), float(high[0])),
         rest=float(common.sum(axis=1).mean()),
-        total=float(min(centre[1], 1.0)),
-        total_low=float(low[1]),
-        total_high=float(high[1]),
-        rare_low=float(low[0]),
-        rare_high=float(high[0]),
-        by_part=centre[2:],
-        by_part_low=low[2:],
-        by_part_high=high[2:],
+        total=PredictedCost(float(min(centre[1], 1.0)), float(low[1]), float(high[1])),
+        by_part=PredictedCost(centre[2:], low[2:], high[2:]),
     )
 
 

@@ -26,7 +26,9 @@ from lightning_memaudit.functional.memorization._in_out import (
     in_out_sums,
 )
 from lightning_memaudit.functional.memorization._prevalence import (
+    EstimatedShare,
     Prevalence,
+    ShareOfExamples,
     prevalence,
 )
 from lightning_memaudit.functional.memorization._prevalence_bounds import (
@@ -65,6 +67,7 @@ __all__ = [
     "MEMORIZATION_BINS",
     "UPPER_TAIL",
     "AdjustedMemorization",
+    "EstimatedShare",
     "GroupFloor",
     "GroupMean",
     "GroupedMemorization",
@@ -76,6 +79,7 @@ __all__ = [
     "Reliability",
     "Reliable",
     "Settled",
+    "ShareOfExamples",
     "StoppingLook",
     "adjusted_memorization_score",
     "c_score",

@@ -27,31 +27,50 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareOfExamples:
+    """A share of the estimable examples; NaN when there is none.
+
+    Attributes:
+        share: In [0, 1].
+        count: Number of examples behind it; not a whole number where the share was deconvolved.
+    """
+
+    share: float
+    count: float
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatedShare:
+    """A share of the estimable examples with an interval from resampling models and examples.
+
+    Attributes:
+        share: In [0, 1]; NaN when it is not available.
+        count: ``share`` times the number of estimable examples.
+        standard_error: NaN without replicates.
+        low: Lower end of ``share`` ± a normal quantile times its standard error; does not allow for bias.
+        high: Upper end.
+    """
+
+    share: float
+    count: float
+    standard_error: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prevalence:
     """Share of examples with memorization of at least a threshold, estimated in three ways; show all three.
-
-    Shares are of the estimable examples; NaN when there is none.
 
     Attributes:
         threshold: τ.
         n_examples: n.
         n_estimable: Examples with models in and out and no missing outcome.
-        naive: Share with an estimated score ≥ τ; biased in either direction by the noise of the scores.
-        above: Share whose interval lies wholly at or above τ.
-        below: Share whose interval lies wholly below τ.
-        undecided: Share whose interval holds τ.
-        deconvolved: Share by the NPMLE; NaN for fractional outcomes, whose noise is not binomial.
-        naive_count: Number of examples behind ``naive``.
-        above_count: The same for ``above``.
-        below_count: The same for ``below``.
-        undecided_count: The same for ``undecided``.
-        deconvolved_count: ``deconvolved * n_estimable``, not a whole number.
-        naive_standard_error: From resampling models and examples; NaN without replicates.
-        naive_low: Lower end of ``naive`` ± a normal quantile times its standard error; does not allow for bias.
-        naive_high: Upper end.
-        deconvolved_standard_error: The same for ``deconvolved``.
-        deconvolved_low: The same.
-        deconvolved_high: The same.
+        naive: Examples with an estimated score ≥ τ; biased in either direction by the noise of the scores.
+        above: Examples whose interval lies entirely at or above τ.
+        below: Examples whose interval lies entirely below τ.
+        undecided: Examples whose interval holds τ.
+        deconvolved: By the NPMLE; NaN for fractional outcomes, whose noise is not binomial.
         interval_method: Name of the interval behind above, below and undecided.
         reason: Why ``deconvolved`` is NaN, or an empty text.
     """
@@ -59,24 +78,28 @@ class Prevalence:
     threshold: float
     n_examples: int
     n_estimable: int
-    naive: float
-    above: float
-    below: float
-    undecided: float
-    deconvolved: float
-    naive_count: int
-    above_count: int
-    below_count: int
-    undecided_count: int
-    deconvolved_count: float
-    naive_standard_error: float
-    naive_low: float
-    naive_high: float
-    deconvolved_standard_error: float
-    deconvolved_low: float
-    deconvolved_high: float
+    naive: EstimatedShare
+    above: ShareOfExamples
+    below: ShareOfExamples
+    undecided: ShareOfExamples
+    deconvolved: EstimatedShare
     interval_method: str
     reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys under which ``report.json`` has it."""
+        shares = ("naive", "above", "below", "undecided", "deconvolved")
+        ends = ("standard_error", "low", "high")
+        return {
+            "threshold": self.threshold,
+            "n_examples": self.n_examples,
+            "n_estimable": self.n_estimable,
+            **{name: getattr(self, name).share for name in shares},
+            **{f"{name}_count": getattr(self, name).count for name in shares},
+            **{f"{name}_{end}": getattr(getattr(self, name), end) for name in ("naive", "deconvolved") for end in ends},
+            "interval_method": self.interval_method,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +159,7 @@ def prevalence(
         >>> mask = rng.random((200, 100)) < 0.7
         >>> correct = np.where(np.arange(100) < 30, mask, True)
         >>> found = prevalence(correct, mask, n_bootstrap=0)
-        >>> found.naive_count, found.above_count, round(found.deconvolved, 2)
+        >>> found.naive.count, found.above.count, round(found.deconvolved.share, 2)
         (30, 30, 0.3)
     """
     outcomes, inside = as_outcomes(correct, mask)
@@ -169,29 +192,21 @@ def prevalence(
         replicate[:] = _resampled(outcomes, inside, codes, rng, threshold, mixture)
     errors = replicates.std(axis=0, ddof=1) if n_bootstrap > 1 else np.full(2, np.nan)
 
-    def share(count: float) -> float:
-        return count / n_estimable if n_estimable else float("nan")
+    def share(count: int) -> ShareOfExamples:
+        return ShareOfExamples(count / n_estimable if n_estimable else float("nan"), count)
+
+    def estimated(value: float, count: float, error: float) -> EstimatedShare:
+        return EstimatedShare(value, count, error, _clipped(value - z * error), _clipped(value + z * error))
 
     return Prevalence(
         threshold=float(threshold),
         n_examples=outcomes.shape[1],
         n_estimable=n_estimable,
-        naive=naive,
+        naive=estimated(naive, round(naive * n_estimable) if n_estimable else 0, float(errors[0])),
         above=share(above),
         below=share(below),
         undecided=share(n_estimable - above - below),
-        deconvolved=deconvolved,
-        naive_count=round(naive * n_estimable) if n_estimable else 0,
-        above_count=above,
-        below_count=below,
-        undecided_count=n_estimable - above - below,
-        deconvolved_count=deconvolved * n_estimable,
-        naive_standard_error=float(errors[0]),
-        naive_low=_clipped(naive - z * errors[0]),
-        naive_high=_clipped(naive + z * errors[0]),
-        deconvolved_standard_error=float(errors[1]),
-        deconvolved_low=_clipped(deconvolved - z * errors[1]),
-        deconvolved_high=_clipped(deconvolved + z * errors[1]),
+        deconvolved=estimated(deconvolved, deconvolved * n_estimable, float(errors[1])),
         interval_method=name,
         reason=reason,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def describe_costs(record: Record, arm: str, grouping: str, atoms: Grouping, par
     outcomes = test.outcomes()
     whole = accuracy_drop(*outcomes, everything, paired=True, level=LEVEL, n_groups=1)
     measured = (whole.drop[0], whole.low[0], whole.high[0])
-    total = _row("all", (predicted.total, predicted.total_low, predicted.total_high), measured)
+    total = _row("all", (predicted.total.cost, predicted.total.low, predicted.total.high), measured)
     own = _of_test(record.examples(split), grouping, atoms, parts)
     rows = [] if own is None else _by_part(outcomes, own, predicted, n_parts)
     rare = predicted.points.sum()
@@ -79,7 +80,7 @@ def describe_costs(record: Record, arm: str, grouping: str, atoms: Grouping, par
         n_models=train.n_models,
         ell_max=ELL_MAX,
         coupling=predicted.coupling,
-        rare={"cost": predicted.rare, "low": predicted.rare_low, "high": predicted.rare_high},
+        rare=asdict(predicted.rare),
         rest=predicted.rest,
         n_rare=float(rare),
         by_ell=[
@@ -132,7 +133,7 @@ def _by_part(outcomes: tuple[Any, Any], own: IntArray, predicted: TailCost, n_pa
         share = float((own == code).mean())
         if code >= n_parts or not share:
             continue
-        of_part = tuple(float(getattr(predicted, key)[code]) for key in ("by_part", "by_part_low", "by_part_high"))
+        of_part = tuple(float(getattr(predicted.by_part, key)[code]) for key in ("cost", "low", "high"))
         drop = tuple(share * float(getattr(measured, key)[code]) for key in ("drop", "low", "high"))
         rows.append(_row(name, of_part, drop) | {"share": share, "drop": float(measured.drop[code])})
     return rows
@@ -185,7 +186,7 @@ def _share(predicted: TailCost, rare: float) -> str:
             "accuracy, and agreement says nothing about the theory"
         )
     return (
-        f"Of the prediction {ENGLISH.points(predicted.rare)} come from subpopulations seen {ELL_MAX} times or less "
-        f"(λ = {predicted.coupling:.2f}); the other {ENGLISH.points(predicted.rest)} are the drop of the training "
+        f"Of the prediction {ENGLISH.points(predicted.rare.cost)} come from subpopulations seen {ELL_MAX} times or "
+        f"less (λ = {predicted.coupling:.2f}); the other {ENGLISH.points(predicted.rest)} are the drop of the training "
         "accuracy, where agreement says nothing about the theory"
     )

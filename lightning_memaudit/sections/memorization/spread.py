@@ -33,7 +33,7 @@ def histogram(score: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 def describe_prevalence(found: Prevalence, n_models: int) -> dict[str, Any]:
     """The share of memorized examples, its deconvolution left out where models are few."""
-    summary = asdict(found)
+    summary = found.to_dict()
     if n_models < _LEAST_TO_DECONVOLVE:
         summary |= {name: None for name in summary if name.startswith("deconvolved")}
         summary["reason"] = f"fewer than {_LEAST_TO_DECONVOLVE} models say too little of the noise"

@@ -103,10 +103,10 @@ def test_the_prediction_is_the_excess_that_a_known_learner_has(copies: float) ->
     worlds = [World(rng, copies=copies) for _ in range(60)]
     found = [world.predicted(n_bootstrap=60) for world in worlds]
     truth = [world.excess.mean() for world in worlds]
-    gaps = np.array([one.total for one in found]) - truth
+    gaps = np.array([one.total.cost for one in found]) - truth
     assert abs(gaps.mean()) < 3 * gaps.std() / np.sqrt(len(gaps)) + 0.02 * np.mean(truth)
     assert np.mean([one.coupling for one in found]) == pytest.approx(copies, abs=0.04)
-    covered = np.mean([one.total_low <= t <= one.total_high for one, t in zip(found, truth, strict=True)])
+    covered = np.mean([one.total.low <= t <= one.total.high for one, t in zip(found, truth, strict=True)])
     assert covered >= 0.9
     assert all(one.rest == 0 for one in found)
 
@@ -115,7 +115,7 @@ def test_parts_add_up_and_what_is_common_is_apart() -> None:
     world = World(np.random.default_rng(0), copies=1.0)
     parts = (np.bincount(world.atoms) > 4).astype(int)
     found = world.predicted(parts=parts, ell_max=2)
-    assert found.by_part.sum() == pytest.approx(found.rare + found.rest)
+    assert found.by_part.cost.sum() == pytest.approx(found.rare.cost + found.rest)
     assert found.rest > 0
     common = [
         ((world.base - world.treated)[k] * world.mask[k] * (seen[world.atoms] > 2)).sum() / 350
@@ -124,9 +124,9 @@ def test_parts_add_up_and_what_is_common_is_apart() -> None:
         )
     ]
     assert found.rest == pytest.approx(np.mean(common))
-    assert (found.by_part_low <= found.by_part).all()
-    assert (found.by_part <= found.by_part_high).all()
-    assert found.total <= found.total_high
+    assert (found.by_part.low <= found.by_part.cost).all()
+    assert (found.by_part.cost <= found.by_part.high).all()
+    assert found.total.cost <= found.total.high
 
 
 @settings(deadline=None, max_examples=30)
@@ -140,16 +140,16 @@ def test_a_prediction_never_exceeds_one(seed, n_models, n, ell_max) -> None:
         np.ones((n_models, n)), np.zeros((n_models, n)), mask, atoms, prediction=rng.integers(0, 3, (n_models, n)),
         ell_max=ell_max, n_bootstrap=50,
     )  # fmt: skip
-    assert 0 <= found.total <= 1
-    assert found.total_high <= 1
-    assert np.isfinite([found.total, found.total_low, found.total_high]).all()
+    assert 0 <= found.total.cost <= 1
+    assert found.total.high <= 1
+    assert np.isfinite([found.total.cost, found.total.low, found.total.high]).all()
 
 
 def test_one_model_has_no_interval() -> None:
     world = World(np.random.default_rng(0), copies=1.0, n_models=1)
     found = world.predicted()
-    assert np.isfinite(found.total)
-    assert np.isnan([found.total_low, found.total_high, found.rare_low]).all()
+    assert np.isfinite(found.total.cost)
+    assert np.isnan([found.total.low, found.total.high, found.rare.low]).all()
 
 
 def test_a_bad_size_is_named() -> None:

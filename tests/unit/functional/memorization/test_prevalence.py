@@ -20,10 +20,10 @@ def simulate(n_models: int, p_in, p_out, n: int, *, seed: int = 0, fraction: flo
 def test_everything_just_below_the_threshold(n_models, naive) -> None:
     correct, mask = simulate(n_models, 0.97, 0.78, 2000)
     found = prevalence.prevalence(correct, mask, n_bootstrap=0)
-    print(f"mem=.19, tau=.25, M={n_models}: naive {found.naive:.3f}, deconvolved {found.deconvolved:.4f}")
-    assert found.naive == pytest.approx(naive, abs=0.04)
-    assert found.deconvolved < 0.05
-    assert found.deconvolved < found.naive / 4
+    print(f"mem=.19, tau=.25, M={n_models}: naive {found.naive.share:.3f}, deconvolved {found.deconvolved.share:.4f}")
+    assert found.naive.share == pytest.approx(naive, abs=0.04)
+    assert found.deconvolved.share < 0.05
+    assert found.deconvolved.share < found.naive.share / 4
 
 
 @pytest.mark.parametrize("n_models", [50, 100])
@@ -31,11 +31,11 @@ def test_separated_mixture_is_recovered(n_models) -> None:
     memorized = np.arange(1000) < 300
     correct, mask = simulate(n_models, 0.97, np.where(memorized, 0.3, 0.85), 1000, seed=1)
     found = prevalence.prevalence(correct, mask, n_bootstrap=20)
-    print(f"30 % memorized, M={n_models}: naive {found.naive:.3f}, deconvolved {found.deconvolved:.3f}")
-    assert found.deconvolved == pytest.approx(0.3, abs=0.02)
-    assert found.deconvolved_low < 0.3 < found.deconvolved_high
-    assert 0 < found.deconvolved_standard_error < 0.05
-    assert found.naive_low < found.naive < found.naive_high
+    print(f"30 % memorized, M={n_models}: naive {found.naive.share:.3f}, deconvolved {found.deconvolved.share:.3f}")
+    assert found.deconvolved.share == pytest.approx(0.3, abs=0.02)
+    assert found.deconvolved.low < 0.3 < found.deconvolved.high
+    assert 0 < found.deconvolved.standard_error < 0.05
+    assert found.naive.low < found.naive.share < found.naive.high
 
 
 def test_counts_are_plain_counts_of_intervals() -> None:
@@ -46,13 +46,13 @@ def test_counts_are_plain_counts_of_intervals() -> None:
     score = memorization.memorization_score(correct, mask).score
     assert found.n_examples == 80
     assert found.n_estimable == 77
-    assert found.above_count == sum(bool(x >= 0.3) for x in low)
-    assert found.below_count == sum(bool(x < 0.3) for x in high)
-    assert found.naive_count == sum(bool(x >= 0.3) for x in score)
-    assert found.above + found.below + found.undecided == pytest.approx(1.0)
-    assert found.undecided_count == 77 - found.above_count - found.below_count
-    assert found.deconvolved_count == pytest.approx(found.deconvolved * 77)
-    assert np.isnan(found.naive_standard_error)
+    assert found.above.count == sum(bool(x >= 0.3) for x in low)
+    assert found.below.count == sum(bool(x < 0.3) for x in high)
+    assert found.naive.count == sum(bool(x >= 0.3) for x in score)
+    assert found.above.share + found.below.share + found.undecided.share == pytest.approx(1.0)
+    assert found.undecided.count == 77 - found.above.count - found.below.count
+    assert found.deconvolved.count == pytest.approx(found.deconvolved.share * 77)
+    assert np.isnan(found.naive.standard_error)
 
 
 def test_model_order_is_irrelevant() -> None:
@@ -95,13 +95,15 @@ def test_a_cell_at_the_threshold_counts_half() -> None:
 def test_fractions_and_empty_arms_are_nan_with_a_reason() -> None:
     correct, mask = simulate(30, 0.9, 0.3, 20)
     found = prevalence.prevalence(correct * 0.5, mask, n_bootstrap=5)
-    assert np.isnan(found.deconvolved)
+    assert np.isnan(found.deconvolved.share)
     assert "fractions" in found.reason
     assert found.interval_method == "welch-floor"
-    assert np.isfinite([found.naive, found.naive_standard_error]).all()
+    assert np.isfinite([found.naive.share, found.naive.standard_error]).all()
     nothing = prevalence.prevalence(correct, np.ones_like(mask))
     assert nothing.n_estimable == 0
-    assert np.isnan([nothing.naive, nothing.above, nothing.deconvolved, nothing.naive_standard_error]).all()
+    assert np.isnan(
+        [nothing.naive.share, nothing.above.share, nothing.deconvolved.share, nothing.naive.standard_error]
+    ).all()
     assert "both in and out" in nothing.reason
 
 
@@ -112,5 +114,5 @@ def test_blocks_are_resampled_whole() -> None:
     correct = rng.random(mask.shape) < np.where(mask, 0.9, 0.4)
     alone = prevalence.prevalence(correct, mask, n_bootstrap=10)
     together = prevalence.prevalence(correct, mask, n_bootstrap=10, blocks=np.arange(40) // 2)
-    assert together.naive == alone.naive
-    assert together.naive_standard_error != alone.naive_standard_error
+    assert together.naive.share == alone.naive.share
+    assert together.naive.standard_error != alone.naive.standard_error

@@ -38,15 +38,15 @@ def test_the_prediction_is_that_of_the_function_and_the_measurement_that_of_the_
     predicted = store.load("prune-0.9").prediction
     codes = store.examples("train").groups["kind"].codes
     found = tail_cost(base["train"], worse["train"], masks, codes, prediction=predicted)
-    assert entry["total"]["predicted"] == pytest.approx(found.total)
-    assert entry["total"]["predicted_low"] == pytest.approx(found.total_low)
-    assert entry["rare"]["cost"] == pytest.approx(found.rare)
+    assert entry["total"]["predicted"] == pytest.approx(found.total.cost)
+    assert entry["total"]["predicted_low"] == pytest.approx(found.total.low)
+    assert entry["rare"]["cost"] == pytest.approx(found.rare.cost)
     assert entry["coupling"] == pytest.approx(found.coupling)
     drop = base["test"].mean() - worse["test"].mean()
     assert entry["total"]["measured"] == pytest.approx(drop)
     assert sum(row["measured"] for row in entry["parts"]) == pytest.approx(drop)
-    assert sum(row["predicted"] for row in entry["parts"]) == pytest.approx(found.rare + found.rest)
-    assert entry["sentence"].startswith(f"prune-0.9: predicted {100 * found.total:+.0f} points (")
+    assert sum(row["predicted"] for row in entry["parts"]) == pytest.approx(found.rare.cost + found.rest)
+    assert entry["sentence"].startswith(f"prune-0.9: predicted {100 * found.total.cost:+.0f} points (")
     assert entry["sentence"].startswith(entry["comparison"])
     assert "from subpopulations seen 5 times or less" in entry["sentence"]
     assert entry["shift"] is None
