@@ -207,7 +207,7 @@ def test_every_design_runs_to_a_report(options: dict, problem: LookupProblem, tm
         assert section["unit_level"]
         mask = OutcomeStore(tmp_path).load().mask
         assert (mask.reshape(20, 40, 3).sum(axis=2) % 3 == 0).all()
-    report.save(tmp_path / "out")
+    report.save(tmp_path / "out", formats=["json"])
     assert AuditReport.load(tmp_path / "out/report.json").content == report.content
 
 

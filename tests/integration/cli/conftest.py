@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from lightning_memaudit import OutcomeStore
 from lightning_memaudit.cli import main
+from lightning_memaudit.cli.config import AuditConfig
+from tests.helpers.shared import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,6 +150,38 @@ def run(memaudit: Callable[..., Result]) -> Callable[..., Result]:
         return memaudit("run", *arguments, "--no-progress")
 
     return _run
+
+
+@pytest.fixture
+def train(capsys: pytest.CaptureFixture[str]) -> Callable[..., OutcomeStore]:
+    """What ``memaudit run`` does before its report, which takes a second; it must not have anything to say."""
+
+    def _train(*arguments: str) -> OutcomeStore:
+        capsys.readouterr()
+        store = AuditConfig(list(arguments)).audit().train(progress=False)
+        assert capsys.readouterr().err == ""
+        return store
+
+    return _train
+
+
+@pytest.fixture(scope="session")
+def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the configuration above, trained once."""
+
+    def _train(folder: Path) -> None:
+        (folder / "all.yaml").write_text(yaml.safe_dump(BASE | {"audit": AUDIT | {"store": str(folder / "store")}}))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(project))
+            AuditConfig(["--config", str(folder / "all.yaml")]).audit().train(progress=False)
+
+    return once(tmp_path_factory, "configured", _train) / "store"
+
+
+@pytest.fixture
+def expected(trained: Path) -> dict[str, str]:
+    """The digests of that store."""
+    return OutcomeStore(trained).manifest.digests
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,43 +40,36 @@ def test_one_config(run, config):
         ("--config", "lists.yaml"),
     ],
 )
-def test_forms_of_one_configuration(run, config, write, base, audit, arguments):
-    run("--config", config)
-    expected = digests()
+def test_forms_of_one_configuration(train, write, base, audit, arguments, expected):
     write("base.yaml", base)
     write("audit.yaml", {"audit": audit | {"store": "other"}})
     write("nested.yaml", {"fit": base | {"ckpt_path": None}, "test": base | {"verbose": True}, "subcommand": "fit"})
     write("lists.yaml", base | {"audit": audit | {"store": "other"}, "ckpt_path": None, "weights_only": None})
-    result = run(*arguments)
-    assert (result.code, result.err) == (0, "")
+    assert train(*arguments).manifest.digests == expected
     assert digests("other") == expected
 
 
 @pytest.mark.parametrize("subcommand", [["fit"], []], ids=["run=True", "run=False"])
-def test_files_that_lightning_cli_prints(run, config, write, base, subcommand, monkeypatch, capsys):
-    run("--config", config)
-    expected = digests()
+def test_files_that_lightning_cli_prints(train, write, base, subcommand, monkeypatch, capsys, expected):
     write("base.yaml", base)
     monkeypatch.setattr(sys, "argv", ["train.py", *subcommand, "--config", "base.yaml", "--print_config"])
     capsys.readouterr()
     with pytest.raises(SystemExit):
         LightningCLI(run=bool(subcommand))
     write("printed.yaml", capsys.readouterr().out)
-    assert run("--config", "printed.yaml", "--store", "other", "--n-models", "4").code == 0
-    assert digests("other") == expected
+    assert train("--config", "printed.yaml", "--store", "other", "--n-models", "4").manifest.digests == expected
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_file_that_lightning_cli_saved(run, config, write, base, monkeypatch, workplace):
-    run("--config", config)
+def test_a_file_that_lightning_cli_saved(run, write, base, monkeypatch, workplace, expected):
     write("base.yaml", base)
     monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--config", "base.yaml"])
     LightningCLI(trainer_defaults={"enable_progress_bar": False, "logger": False, "default_root_dir": str(workplace)})
     assert run("--config", "config.yaml", "--store", "other", "--n-models", "4").code == 0
-    assert digests("other") == digests()
+    assert digests("other") == expected
 
 
-def test_a_file_without_class_paths_takes_the_classes_first(run, config, write, base, monkeypatch, capsys):
+def test_a_file_without_class_paths_takes_the_classes_first(run, train, write, base, monkeypatch, capsys, expected):
     module = importlib.import_module("cli_project")
     monkeypatch.setattr(sys, "argv", ["train.py", "--model.width", "5", "--seed_everything", "3", "--print_config"])
     with pytest.raises(SystemExit):
@@ -85,27 +79,26 @@ def test_a_file_without_class_paths_takes_the_classes_first(run, config, write, 
     refused = run("--config", "flat.yaml", "--n-models", "4", *rest)
     assert refused.code == 2
     assert "--model project.Net --data project.Data --config config.yaml" in refused.err
-    result = run(
+    store = train(
         "--model", "cli_project.Net", "--data", "cli_project.Data", "--config", "flat.yaml", "--n-models", "4",
         "--store", "other", *rest,
     )  # fmt: skip
-    assert result.code == 0
-    run("--config", config)
-    assert digests("other") == digests()
+    assert store.manifest.digests == expected
 
 
-def test_the_relative_paths_of_a_file_start_at_its_folder(run, write, base, audit, workplace):
+def test_the_relative_paths_of_a_file_start_at_its_folder(train, write, base, audit, workplace):
     (workplace / "configs").mkdir()
     write("configs/model.yaml", base["model"])
     write("configs/all.yaml", base | {"model": "model.yaml", "audit": audit})
-    assert run("--config", "configs/all.yaml").code == 0
+    assert train("--config", "configs/all.yaml").model_ids() == [0, 1, 2, 3]
 
 
-def test_short_class_names_of_imported_modules(run, config, workplace, monkeypatch):
+def test_short_class_names_of_imported_modules(train, config, workplace, monkeypatch):
     (workplace / "one_of_a_kind.py").write_text("from cli_project import Net\n\nclass OneOfAKindNet(Net):\n    pass\n")
     monkeypatch.syspath_prepend(str(workplace))
     importlib.import_module("one_of_a_kind")
-    assert run("--config", config, "--model", "OneOfAKindNet", "--model.width", "5").code == 0
+    store = train("--config", config, "--model", "OneOfAKindNet", "--model.width", "5")
+    assert store.manifest.identity.model["class"] == "one_of_a_kind.OneOfAKindNet"
 
 
 def test_command_line_overrides(run, config):
@@ -124,10 +117,9 @@ def test_command_line_overrides(run, config):
     assert not Path("other/report").exists()
 
 
-def test_optimizer_and_scheduler_of_the_configuration(run, config):
+def test_optimizer_and_scheduler_of_the_configuration(train, config):
     scheduler = ["--lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--lr_scheduler.step_size", "1"]
-    assert run("--config", config, *scheduler).code == 0
-    optimisation = OutcomeStore("store").manifest.identity.optimisation
+    optimisation = train("--config", config, *scheduler).manifest.identity.optimisation
     assert optimisation["optimizers"][0]["class"] == "SGD"
     assert optimisation["optimizers"][0]["groups"][0]["lr"] == 0.1
     assert optimisation["schedulers"][0]["class"] == "StepLR"
@@ -157,14 +149,14 @@ def test_each_model_is_a_fresh_one(config):
         assert model.configure_optimizers().param_groups[0]["params"][0] is next(iter(model.parameters()))
 
 
-def test_dry_run_records_nothing(run, config):
+def test_dry_run_records_nothing(run, config, trained):
     result = run("--config", config, "--dry-run")
     assert (result.code, result.err) == (0, "")
     assert "4 models on 24 examples, 4 still to train" in result.out
     assert "time" in result.out
     assert "disk" in result.out
     assert not Path("store").exists()
-    run("--config", config)
+    shutil.copytree(trained, "store")
     before = sorted(path.stat().st_mtime_ns for path in Path("store").rglob("*"))
     assert "10 models on 24 examples, 6 still to train" in run("--config", config, "--dry-run", "--n-models", "10").out
     assert sorted(path.stat().st_mtime_ns for path in Path("store").rglob("*")) == before
@@ -176,10 +168,9 @@ def test_checkpoint_is_left_out_with_a_warning(run, config):
     assert "ckpt_path='last.ckpt' left out" in result.err
 
 
-def test_groups_and_units_by_column(run, config):
+def test_groups_and_units_by_column(train, config):
     groups = ["--audit.groups", "{label: label, colour: colour}"]
-    assert run("--config", config, "--audit.units", "patient", *groups).code == 0
-    store = OutcomeStore("store")
+    store = train("--config", config, "--audit.units", "patient", *groups)
     assert store.plan.n_units == 12
     mask = store.plan.mask(0)
     assert (mask[::2] == mask[1::2]).all()
@@ -195,20 +186,17 @@ def test_groups_and_units_by_column(run, config):
         "{class_path: lightning_memaudit.outcomes.scoring.Multiclass, init_args: {target: 1}}",
     ],
 )
-def test_score_function(run, config, setting):
-    result = run("--config", config, "--audit.score_fn", setting)
-    assert (result.code, result.err) == (0, "")
-    assert OutcomeStore("store").load().correct.any()
+def test_score_function(train, config, setting):
+    assert train("--config", config, "--audit.score_fn", setting).load().correct.any()
 
 
-def test_functions_by_import_path(run, config):
+def test_functions_by_import_path(train, config):
     functions = ["--audit.eval_dataset", "cli_project.same_rows", "--audit.train_loader_factory", "cli_project.loader"]
-    assert run("--config", config, *functions).code == 0
-    assert OutcomeStore("store").manifest.identity.optimisation["loader"]["batch_size"] == 6
+    assert train("--config", config, *functions).manifest.identity.optimisation["loader"]["batch_size"] == 6
 
 
-def test_more_models_top_up(run, config, workplace):
-    run("--config", config)
+def test_more_models_top_up(run, config, workplace, trained):
+    shutil.copytree(trained, "store")
     before = {path.name: path.read_bytes() for path in (workplace / "store/outcomes/baseline").iterdir()}
     assert run("--config", config, "--n-models", "6").code == 0
     after = {path.name: path.read_bytes() for path in (workplace / "store/outcomes/baseline").iterdir()}
@@ -232,8 +220,8 @@ def test_more_models_top_up(run, config, workplace):
         (["--audit.score_fn", "cli_project.score"], "scoring"),
     ],
 )
-def test_a_change_is_refused(run, config, change, aspect, workplace):
-    run("--config", config)
+def test_a_change_is_refused(run, train, config, change, aspect, workplace, trained):
+    shutil.copytree(trained, "store")
     before = digests()
     files = {path: path.read_bytes() for path in (workplace / "store").rglob("*.npz")}
     result = run("--config", config, *change)
@@ -243,8 +231,7 @@ def test_a_change_is_refused(run, config, change, aspect, workplace):
     assert result.err.count("digest") == 1
     assert "--store NEW" in result.err
     assert {path: path.read_bytes() for path in (workplace / "store").rglob("*.npz")} == files
-    assert run("--config", config, *change, "--store", "NEW").code == 0
-    assert digests("NEW")[aspect] in result.err
+    assert train("--config", config, *change, "--store", "NEW").manifest.digests[aspect] in result.err
 
 
 def test_printed_configuration_runs(run, memaudit, config, write):

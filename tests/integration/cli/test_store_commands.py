@@ -1,11 +1,10 @@
-"""``memaudit status, report, export, demo`` and the help of all commands."""
+"""``memaudit status, report, export`` and the help of all commands."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +12,26 @@ import pytest
 
 from lightning_memaudit import OutcomeStore, __version__
 from lightning_memaudit.cli import main
-from lightning_memaudit.data.groups import grouping
 from lightning_memaudit.record import Record
 from lightning_memaudit.sections.memorization import memorization_section
+from tests.helpers.shared import once
 
 HOSTILE = {"red", 'a,"b"\n=1+1\r', "<b>|x|</b>", "é"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(project, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(project))
-        code = main(
-            ["run", "--model", "cli_project.Net", "--data", "cli_project.Data", "--optimizer", "torch.optim.SGD",
-             "--optimizer.lr", "0.1", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--n-models", "6",
-             "--audit.groups", "{colour: colour}", "--store", str(folder / "store"), "--no-progress"]
-        )  # fmt: skip
-    assert code == 0
-    return folder / "store"
+    def run(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(project))
+            code = main(
+                ["run", "--model", "cli_project.Net", "--data", "cli_project.Data", "--optimizer", "torch.optim.SGD",
+                 "--optimizer.lr", "0.1", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--n-models",
+                 "6", "--audit.groups", "{colour: colour}", "--store", str(folder / "store"), "--no-progress"]
+            )  # fmt: skip
+        assert code == 0
+
+    return once(tmp_path_factory, "run by the command", run) / "store"
 
 
 @pytest.fixture
@@ -182,39 +182,6 @@ def test_export_of_another_kind(memaudit, store, tmp_path, name):
     assert result.code == 2
     assert ".csv or .parquet" in result.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
-
-
-def test_demo(memaudit, tmp_path):
-    size = ("--n-models", "4", "--n-treated-models", "2", "--max-epochs", "2")
-    result = memaudit("demo", *size, "--out", "demo", "--no-progress")
-    assert (result.code, result.err) == (0, "")
-    assert "report written to demo" in result.out
-    content = json.loads((tmp_path / "demo/report.json").read_text())
-    assert content["memorization"]["status"] == "ok"
-    assert (tmp_path / "demo/report.md").is_file()
-    assert (tmp_path / "demo/figures/memorization.png").stat().st_size > 1000
-    store = OutcomeStore(tmp_path / "demo/store")
-    assert len(store.model_ids()) == 4
-    assert set(store.examples("train").groups) == {"frequency", "annotation"}
-    assert memaudit("demo", "--n-models", "1", "--out", "none").code == 2
-    assert_gates_of_the_demo(memaudit, tmp_path, store)
-
-
-def assert_gates_of_the_demo(memaudit, place, store):
-    """A lenient policy passes, a strict one fails, and of a group of four nothing can be said."""
-    examples = store.examples("test")
-    names = ["few"] * 4 + ["many"] * (examples.n_examples - 4)
-    few = grouping(names, name="size", n_examples=examples.n_examples)
-    store.write_examples("test", replace(examples, groups={**examples.groups, "size": few}))
-    policy = 'schema = 1\non_inconclusive = "fail"\n[rules.r]\nkind = "accuracy"\ntreatments = ["baseline"]\n'
-    for margin, groups, code in ((0.01, "label=0", 0), (0.999, "label=[358]", 1), (0.9, "size=few", 3)):
-        (place / "gate.toml").write_text(f'{policy}margin = {margin}\ngroups = ["{groups}"]\n')
-        judged = memaudit("gate", "demo/store", "--policy", "gate.toml", "--format", "json")
-        rows = json.loads(judged.out)["rows"]
-        assert (judged.code, rows[0]["kind"]) == (code, "accuracy")
-    assert (rows[0]["n"], rows[0]["verdict"]) == (4, "inconclusive")
-    assert rows[0]["lower"] < 0.9 < rows[0]["upper"]
-    assert "would decide" in rows[0]["message"]
 
 
 def test_help(memaudit):

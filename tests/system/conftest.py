@@ -1,0 +1,1 @@
+from tests.integration.cli.conftest import memaudit  # noqa: F401
