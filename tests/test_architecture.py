@@ -58,7 +58,7 @@ PATHS = sorted(PACKAGE.rglob("*.py"))
 LIBRARIES = ("jsonargparse", "lightning", "opacus", "torch", "torchao", "torchmetrics", "wandb")
 # Underscored names that their owners document: of named tuples, of os, and an argument of ray.init.
 DOCUMENTED = {"_replace", "_exit", "_temp_dir"}
-PRIVATE = re.compile(r"_(?!_)\w+")
+PRIVATE = re.compile(r"_(?!_)\w*[^\W_]")  # _sunder_ names are an enum's public hooks
 PRIVATE_PATH = re.compile(rf"({'|'.join(LIBRARIES)})(\.\w+)*\._\w+(\.\w+)*")
 
 

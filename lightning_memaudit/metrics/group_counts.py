@@ -71,7 +71,16 @@ class GroupCounts(Metric):
             Figure and axes.
         """
         from matplotlib import pyplot
+        from torchmetrics.utilities.plot import plot_single_or_multi_val
 
         axes = pyplot.subplots()[1] if ax is None else ax
-        self._plot(val, axes)
+        plot_single_or_multi_val(
+            self.compute() if val is None else val,
+            ax=axes,
+            higher_is_better=self.higher_is_better,
+            name=type(self).__name__,
+            lower_bound=self.plot_lower_bound,
+            upper_bound=self.plot_upper_bound,
+            legend_name=self.plot_legend_name,
+        )
         return cast("Figure", axes.figure), axes
