@@ -208,6 +208,7 @@ class Audit:
         Raises:
             ArgumentError: ``shard`` is out of range, or goes together with ``until``.
             MismatchError: The store belongs to something else.
+            CorruptShardError: The first model that was stored, of the population or an arm, cannot be read back.
             TrainingError: The user's code failed; what is stored is kept.
             KeyboardInterrupt: Ctrl-C; every finished model is stored.
         """
@@ -229,10 +230,10 @@ class Audit:
         with Progress(self.store, ids, missing, whose, shown=progress) as bar, interrupts_noticed() as check:
             for stage in [total] if rule is None else rule.looks:
                 todo = [k for k in ids if k < stage and k in missing]
-                with closing(
-                    self._trained(run, todo, arms)
-                ) as trained:  # workers end before anything else is said or done
-                    for model_id in trained:
+                with closing(self._trained(run, todo, arms)) as trained:  # workers end before anything else is done
+                    for index, model_id in enumerate(trained):
+                        if index == 0:  # what cannot be read back is found out before the others are trained
+                            self.store.check(model_id)
                         missing.discard(model_id)
                         bar.advance()
                         check()
@@ -258,7 +259,11 @@ class Audit:
             interrupts_noticed() as check,
             closing(arms.train(ready, self._executor)) as trained,
         ):
-            for arm, _ in trained:
+            checked: set[str] = set()
+            for arm, model_id in trained:
+                if arm not in checked:
+                    self.store.check(model_id, arm)
+                    checked.add(arm)
                 bar.set_postfix_str(arm, refresh=False)
                 bar.update()
                 check()

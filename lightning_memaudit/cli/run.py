@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning_memaudit.cli.config import AuditConfig
 from lightning_memaudit.cli.output import duration, megabytes, say, write_report
+from lightning_memaudit.exceptions import MissingDataError
 
 __all__ = ["main"]
 
@@ -34,5 +35,6 @@ def main(arguments: list[str]) -> int:
             f"models. When all are done: memaudit report {audit.store.url}"
         )
         return 0
-    write_report(audit.report(), audit.store, config.config["out"])
-    return 0
+    report = audit.report()
+    write_report(report, audit.store, config.config["out"])
+    return 0 if report.content["memorization"]["status"] == "ok" else MissingDataError.exit_code

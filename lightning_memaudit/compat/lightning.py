@@ -6,7 +6,8 @@ import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lightning_memaudit.compat.names import absent, has, require
+from lightning_memaudit.compat import names
+from lightning_memaudit.compat.names import absent, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,7 +70,7 @@ def before_batch_transfer(trainer: Trainer, pl_module: LightningModule, batch: A
     ``LightningModule._on_before_batch_transfer`` finds the one that is meant; where it is missing that is done here,
     without the profiler.
     """
-    if has(pl_module, "_on_before_batch_transfer"):
+    if names.has(pl_module, "_on_before_batch_transfer"):
         return pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
     from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -168,8 +169,8 @@ def arguments_of(callback: Callback) -> dict[str, Any]:
     None stands for one that is kept nowhere.
     """
     own = vars(callback)
-    names = [name for name in inspect.signature(type(callback)).parameters if name != "verbose"]
-    return {name: own.get(name, own.get(f"_{name}")) for name in names}
+    arguments = [name for name in inspect.signature(type(callback)).parameters if name != "verbose"]
+    return {name: own.get(name, own.get(f"_{name}")) for name in arguments}
 
 
 def apply_configured_optimizer(cli: LightningCLI) -> None:
@@ -181,7 +182,7 @@ def apply_configured_optimizer(cli: LightningCLI) -> None:
         ConfigurationError: LightningCLI has no such method, and the configuration asks for an optimizer.
     """
     name = "_add_configure_optimizers_method_to_model"
-    if has(cli, name):
+    if names.has(cli, name):
         cli._add_configure_optimizers_method_to_model(None)
     elif cli.config_init.get("optimizer"):
         require("lightning", cli, name, purpose="optimizer: in a configuration")

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.modules import batchnorm, dropout, instancenorm
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, OneCycleLR, SequentialLR
 
-from lightning_memaudit.compat.names import absent, has, require
+from lightning_memaudit.compat import names
+from lightning_memaudit.compat.names import absent, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,21 +80,23 @@ def batch_norms() -> tuple[type[nn.Module], ...]:
 
     A user's own subclass of ``_BatchNorm`` is not known in the second case.
     """
-    if has(batchnorm, "_BatchNorm"):
+    if names.has(batchnorm, "_BatchNorm"):
         return (batchnorm._BatchNorm,)
-    return nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
+    lazy = nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d
+    return nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, *lazy
 
 
 def instance_norms() -> tuple[type[nn.Module], ...]:
     """The layers that normalise within an example: ``_InstanceNorm``, or its kinds in ``torch.nn``."""
-    if has(instancenorm, "_InstanceNorm"):
+    if names.has(instancenorm, "_InstanceNorm"):
         return (instancenorm._InstanceNorm,)
-    return nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d
+    lazy = nn.LazyInstanceNorm1d, nn.LazyInstanceNorm2d, nn.LazyInstanceNorm3d
+    return nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, *lazy
 
 
 def dropouts() -> tuple[type[nn.Module], ...]:
     """The layers that drop values at random: ``_DropoutNd``, or its kinds in ``torch.nn`` where it is missing."""
-    if has(dropout, "_DropoutNd"):
+    if names.has(dropout, "_DropoutNd"):
         return (dropout._DropoutNd,)
     return nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
 
@@ -104,7 +107,7 @@ def int8_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     Raises:
         RuntimeError: torch has none, or not for these sizes; a product of floats is exact up to 2^24 as well.
     """
-    if not has(torch, "_int_mm"):
+    if not names.has(torch, "_int_mm"):
         raise RuntimeError(str(absent("torch", torch, "_int_mm")))
     product: torch.Tensor = torch._int_mm(a, b)
     return product
@@ -148,7 +151,7 @@ def compiler_cache() -> Path | None:
         found = importlib.import_module("torch._inductor.runtime.cache_dir_utils")
     except ImportError:
         return None
-    return Path(found.cache_dir()) if has(found, "cache_dir") else None
+    return Path(found.cache_dir()) if names.has(found, "cache_dir") else None
 
 
 def missing_from_tensors(optimizer: torch.optim.Optimizer) -> str | None:
@@ -199,7 +202,7 @@ def dispatch_mode() -> type[Any]:
         found = importlib.import_module("torch.utils._python_dispatch")
     except ImportError:
         return _Nothing
-    kind: type[Any] = found.TorchDispatchMode if has(found, "TorchDispatchMode") else _Nothing
+    kind: type[Any] = found.TorchDispatchMode if names.has(found, "TorchDispatchMode") else _Nothing
     return kind
 
 
@@ -224,9 +227,9 @@ def inner_schedulers(scheduler: Any) -> tuple[Any, ...] | None:
 
     None where one of those does not show them.
     """
-    if isinstance(scheduler, SequentialLR | ChainedScheduler) and not has(scheduler, "_schedulers"):
+    if isinstance(scheduler, SequentialLR | ChainedScheduler) and not names.has(scheduler, "_schedulers"):
         return None
-    return tuple(scheduler._schedulers) if has(scheduler, "_schedulers") else ()
+    return tuple(scheduler._schedulers) if names.has(scheduler, "_schedulers") else ()
 
 
 def scheduler_settings(scheduler: Any, *, with_step_counts: bool) -> dict[str, Any]:
@@ -241,7 +244,7 @@ def scheduler_settings(scheduler: Any, *, with_step_counts: bool) -> dict[str, A
     """
     state: dict[str, Any] = scheduler.state_dict()
     shown = inner_schedulers(scheduler) is not None and all(
-        has(scheduler, name) for kind, name in _COUNTED.items() if isinstance(scheduler, kind)
+        names.has(scheduler, name) for kind, name in _COUNTED.items() if isinstance(scheduler, kind)
     )
     found = {
         key: value
@@ -250,8 +253,8 @@ def scheduler_settings(scheduler: Any, *, with_step_counts: bool) -> dict[str, A
         and (with_step_counts or isinstance(value, bool) or not isinstance(value, int))
     }
     if with_step_counts:
-        names = [name for name in ("lr_lambdas", *_COUNTED.values()) if has(scheduler, name)]
-        found |= {name: getattr(scheduler, name) for name in names}
+        kept = [name for name in ("lr_lambdas", *_COUNTED.values()) if names.has(scheduler, name)]
+        found |= {name: getattr(scheduler, name) for name in kept}
     return found
 
 
@@ -273,7 +276,7 @@ def scale_scheduler(scheduler: Any, factors: Sequence[float]) -> None:
     for part in (scheduler, *(inner or ())):
         if isinstance(part, LRScheduler):
             for name in ("base_lrs", "max_lrs", "_last_lr"):
-                if has(part, name):
+                if names.has(part, name):
                     rates = [rate * factor for rate, factor in zip(getattr(part, name), factors, strict=True)]
                     setattr(part, name, rates)
 

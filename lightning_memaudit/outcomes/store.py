@@ -229,6 +229,16 @@ class OutcomeStore:
                 valid.append(model_id)
         return valid
 
+    def check(self, model_id: int, arm: str = BASELINE) -> None:
+        """Read the shard of a model back.
+
+        Raises:
+            MissingDataError: There is none.
+            CorruptShardError: It is damaged.
+            MismatchError: It was recorded under another plan, data set, model, optimisation or scoring.
+        """
+        read_shard(self.storage, self.manifest, arm, model_id, ())
+
     def missing(self, model_ids: Iterable[int], arm: str = BASELINE) -> list[int]:
         """The models of ``model_ids`` that have no valid shard yet.
 

@@ -1,5 +1,6 @@
 import gc
 import warnings
+from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import wandb
 from lightning.pytorch.loggers import WandbLogger
-from wandb.sdk.artifacts.artifact_instance_cache import artifact_instance_cache_by_client_id
+from wandb.sdk.artifacts import artifact_instance_cache
 
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.loggers import log_report, log_to_wandb
@@ -37,7 +38,9 @@ def tidy():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Implicitly cleaning up", ResourceWarning)
         yield
-        artifact_instance_cache_by_client_id.clear()
+        for cache in vars(artifact_instance_cache).values():  # one up to W&B 0.20, several after it
+            if isinstance(cache, OrderedDict):
+                cache.clear()
         gc.collect()
 
 
