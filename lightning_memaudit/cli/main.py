@@ -17,10 +17,10 @@ from lightning_memaudit.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["EXIT_INTERRUPTED", "main"]
+__all__ = ["COMMANDS", "EXIT_INTERRUPTED", "main"]
 
 EXIT_ARGUMENTS, EXIT_INTERRUPTED = 2, 130
-_COMMANDS = {
+COMMANDS = {
     "run": "train the population of a LightningCLI config with an `audit:` block, and report",
     "status": "what a store holds, and whether it is whole",
     "report": "write report.html, report.md, report.json and figures from a store",
@@ -30,7 +30,7 @@ _COMMANDS = {
     "demo": "the main job on built-in data: handwritten digits with a long tail and some wrong labels",
 }
 _USAGE = "usage: memaudit COMMAND [--help] [options]\n       memaudit --version\n\ncommands:\n" + "".join(
-    f"  {name:8} {what}\n" for name, what in _COMMANDS.items()
+    f"  {name:8} {what}\n" for name, what in COMMANDS.items()
 )
 _EXITS = (
     "\nexit codes: 0 fine, 1 a gate failed, 2 bad arguments, configuration or policy, 3 undecided where the policy\n"
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     command, *rest = arguments
-    if command not in _COMMANDS:
+    if command not in COMMANDS:
         return _fail(f"unknown command {command!r}\n{_USAGE}", EXIT_ARGUMENTS)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)

@@ -252,13 +252,11 @@ class SubsetPlan:
             kept = round(self.subset_fraction * size)
             if 0 < kept < size:
                 continue
-            side = "in" if kept == 0 else "out"
             raise argument_error(
                 "subset_fraction",
                 self.subset_fraction,
-                f"a fraction with models in and out is needed, and it keeps {kept} of {size} {what} ({name}), so that "
-                f"no model has any {side}; give more examples, another fraction, larger strata, or "
-                "design='bernoulli'",
+                f"a fraction that leaves some {what} in and some out is needed, and it keeps {kept} of {size} ({name}); "
+                "give more examples, another fraction, larger strata, or design='bernoulli'",
             )
 
 

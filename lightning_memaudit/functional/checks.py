@@ -33,10 +33,11 @@ def shown(value: object) -> str:
         value: Any object.
 
     Returns:
-        An array or tensor as its type and shape, a scalar as its number, the rest as its repr, shortened when long.
+        An array or tensor as its type and shape, a scalar as its number, an object whose repr is its address as the
+        name of its type, the rest as its repr; shortened when long, but for text such as a path.
 
     Example:
-        >>> shown(np.zeros((3, 2))), shown(np.float64(1.2)), shown("one"), len(shown("one" * 100))
+        >>> shown(np.zeros((3, 2))), shown(np.float64(1.2)), shown("one"), len(shown(["one"] * 100))
         ('float64[3, 2]', '1.2', "'one'", 80)
     """
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
@@ -45,7 +46,9 @@ def shown(value: object) -> str:
     elif isinstance(shape, tuple) and dtype is not None:
         return f"{str(dtype).removeprefix('torch.')}[{', '.join(map(str, shape))}]"
     text = repr(value)
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 4]} ..."
+    if " at 0x" in text:
+        return f"<{type(value).__name__}>"
+    return text if isinstance(value, str) or len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 4]} ..."
 
 
 def argument_error(name: str, value: object, needed: str) -> ArgumentError:

@@ -95,7 +95,7 @@ def check_arm_name(name: str) -> None:
             "treatments: name", name, "letters, digits and . _ + - are possible, 80 at most, a letter or digit first"
         )
     if name in (BASELINE, REBUILT, FULL.rstrip("/")):
-        raise argument_error("treatments: name", name, "another name= is needed, since this one is taken")
+        raise argument_error("treatments: name", name, "another name is needed; this one is taken")
 
 
 def _are_same(ours: Any, theirs: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -223,9 +224,10 @@ def _one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
 
 def _in_options(message: str) -> str:
     """A message about an argument of a function, about the option that it came from."""
-    name, _, rest = message.partition(" ")
-    bare = name.rstrip(":")
-    return f"{_FLAGS[bare]}{name[len(bare) :]} {rest}" if bare in _FLAGS else message
+    said = re.fullmatch(r"(?P<name>\w+)(\[\d+\])?=(?P<value>.*?): (?P<needed>.*)", message)
+    if said is None or said["name"] not in _FLAGS:
+        return message
+    return f"{_FLAGS[said['name']]} {said['value'].strip(chr(39))}: {said['needed']}"
 
 
 def _without_nan(value: Any) -> Any:

@@ -125,7 +125,7 @@ def test_an_endless_trainer_needs_a_noise_or_a_number_of_steps():
         ),
         ({"target_epsilon": 1e9}, "spend only .* set noise_multiplier yourself"),
         ({"target_epsilon": 0.5, "noise_multiplier": 0.5}, "target_epsilon=0.5 does not allow one more step"),
-        ({"target_epsilon": 5.0, "noise_multiplier": 0.0}, "does not allow one more step"),
+        ({"target_epsilon": 5.0, "noise_multiplier": 0.0}, "target_epsilon=5.0: more is needed for one more step"),
     ],
 )
 def test_budgets_that_cannot_be_met(options, message):
@@ -153,8 +153,8 @@ def test_a_large_delta_is_warned_of():
         ({"target_epsilon": 1.0, "max_grad_norm": None}, "max_grad_norm=None"),
         ({"target_epsilon": 1.0, "sample_rate": 1.5}, "sample_rate=1.5"),
         ({"target_epsilon": 1.0, "expected_batch_size": -3}, "expected_batch_size=-3"),
-        ({"target_epsilon": 1.0, "steps": 0}, "steps must be"),
-        ({"target_epsilon": 1.0, "max_physical_batch_size": 1.5}, "max_physical_batch_size must be"),
+        ({"target_epsilon": 1.0, "steps": 0}, "steps=0: a whole number"),
+        ({"target_epsilon": 1.0, "max_physical_batch_size": 1.5}, "max_physical_batch_size=1.5: a whole number"),
         ({"target_epsilon": 1.0, "grad_sample_mode": "ew"}, "grad_sample_mode='ew'"),
         ({"target_epsilon": 1.0, "loss_reduction": "max"}, "loss_reduction='max'"),
     ],

@@ -107,7 +107,7 @@ def test_a_users_own_subset_gives_the_same_shard(tmp_path):
     np.testing.assert_array_equal(ours.margin, theirs.margin)
     for options, match in [
         ({"rows": np.arange(17)}, r"plan's 17 rows"),
-        ({"plan": None}, "plan and model_id are unknown"),
+        ({"plan": None}, "plan=None: a SubsetDataModule is needed"),
         ({"n": 30}, "training data set has 30"),
         ({"splits": ["test"]}, "only train can be scored"),
     ]:

@@ -14,7 +14,7 @@ import pytest
         (["--audit.subset_fraction", "1.5"], "subset_fraction=1.5"),
         (["--audit.executor", "warp"], "executor='warp': one of auto"),
         (["--audit.design", "random"], "audit.design"),
-        (["--audit.design", "canaries"], "canaries is missing"),
+        (["--audit.design", "canaries"], "canaries=None: design='canaries' needs"),
         (["--audit.tau", "1"], "--audit.tau"),
         (["--treatmint", "1"], "unrecognized arguments: --treatmint 1"),
         (["--audit.units", "nobody"], "units='nobody'"),

@@ -109,7 +109,10 @@ def test_an_executor_with_options(run, write, base, audit):
 @pytest.mark.parametrize(
     ("executor", "message"),
     [
-        ({"class_path": EXECUTOR.format("Process"), "init_args": {"n_workers": 0}}, "n_workers=0: an integer of at"),
+        (
+            {"class_path": EXECUTOR.format("Process"), "init_args": {"n_workers": 0}},
+            "n_workers=0: a whole number of at",
+        ),
         ({"class_path": EXECUTOR.format("Process"), "init_args": {"engine": "warp"}}, "engine='warp': one of trainer"),
         ({"class_path": EXECUTOR.format("Process"), "init_args": {"workers": 2}}, "unexpected keyword argument"),
         ({"class_path": EXECUTOR.format("Warp")}, "has no attribute 'Warp'"),

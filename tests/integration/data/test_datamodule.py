@@ -550,10 +550,10 @@ def test_loaders_that_cannot_be_subset(loader, words) -> None:
 
 def test_wrong_arguments() -> None:
     cases = [
-        (lambda: SubsetDataModule(examples(), PLAN, 0), ["datamodule=TensorDataset", "from_datasets"]),
-        (lambda: SubsetDataModule(shuffled(examples()), PLAN, 0), ["datamodule=DataLoader"]),
-        (lambda: SubsetDataModule(Data, PLAN, 0), ["datamodule=Data is a class", "Data(...)"]),
-        (lambda: SubsetDataModule(None, PLAN, 0), ["datamodule=NoneType"]),
+        (lambda: SubsetDataModule(examples(), PLAN, 0), ["datamodule=<TensorDataset>", "from_datasets"]),
+        (lambda: SubsetDataModule(shuffled(examples()), PLAN, 0), ["datamodule=<DataLoader>"]),
+        (lambda: SubsetDataModule(Data, PLAN, 0), ["datamodule=<class", "Data(...)"]),
+        (lambda: SubsetDataModule(None, PLAN, 0), ["datamodule=None"]),
         (lambda: SubsetDataModule(Data(), 0.7, 0), ["plan=0.7", "SubsetPlan"]),
         (lambda: SubsetDataModule(Data(), PLAN, -1), ["model_id=-1"]),
         (lambda: SubsetDataModule(DataSource(Data(), seed=0), PLAN, 0, eval_dataset=examples()), ["eval_dataset"]),
@@ -568,7 +568,10 @@ def test_wrong_arguments() -> None:
 def test_an_empty_subset() -> None:
     plan = SubsetPlan(2, subset_fraction=0.1, design="bernoulli")
     empty = next(k for k in range(100) if not plan.mask(k).any())
-    with pytest.raises(ArgumentError, match=rf"model_id={empty}: its subset is empty \(design='bernoulli'\)"):
+    with pytest.raises(
+        ArgumentError,
+        match=rf"model_id={empty}: a model with examples is needed, and its subset is empty \(design='bernoulli'\)",
+    ):
         SubsetDataModule(Data(), plan, empty)
 
 
@@ -587,7 +590,7 @@ def test_the_other_lightning_package_is_named() -> None:
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     assert finished(code).startswith(
-        "ArgumentError Old comes from the package pytorch_lightning; import LightningDataModule from"
+        "ArgumentError datamodule=<Old>: a LightningDataModule of lightning.pytorch is needed, not of the package pytorch_lightning"
     )
 
 

@@ -65,17 +65,17 @@ def test_values_are_numbered(values, codes, names) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([1, 2], ["groups['race'] has 2 entries", "3 examples"]),
-        ([], ["has 0 entries"]),
-        (torch.zeros(4), ["has 4 entries"]),
-        ([[1], [2], [3]], ["row 0 has several values", "[1]"]),
-        ([1, (2, 3), 3], ["row 1 has several values", "(2, 3)"]),
-        ([1, [2, [3]], 3], ["row 1 has several values"]),
-        (np.zeros((3, 2)), ["row 0 has several values"]),
-        (torch.zeros(3, 1), ["row 0 has several values"]),
-        ([np.zeros(2)] * 3, ["row 0 has several values"]),
-        ([torch.zeros(2)] * 3, ["row 0 has several values"]),
-        ([{"a": 1}] * 3, ["row 0 has several values"]),
+        ([1, 2], ["3 values are needed", "there are 2"]),
+        ([], ["there are 0"]),
+        (torch.zeros(4), ["there are 4"]),
+        ([[1], [2], [3]], ["[0]=[1]", "one value is needed"]),
+        ([1, (2, 3), 3], ["[1]=(2, 3)", "one value is needed"]),
+        ([1, [2, [3]], 3], ["[1]=[2, [3]]", "one value is needed"]),
+        (np.zeros((3, 2)), ["[0]=", "one value is needed"]),
+        (torch.zeros(3, 1), ["[0]=", "one value is needed"]),
+        ([np.zeros(2)] * 3, ["[0]=", "one value is needed"]),
+        ([torch.zeros(2)] * 3, ["[0]=", "one value is needed"]),
+        ([{"a": 1}] * 3, ["[0]=", "one value is needed"]),
         ("abc", ["one value for each of the 3 examples", "'abc'"]),
         ({"a": 1, "b": 2, "c": 3}, ["one value for each", "{'a': 1"]),
         (5, ["one value for each", "5"]),
@@ -196,7 +196,10 @@ def test_values_that_look_alike_stay_apart(values, codes, names) -> None:
 def test_a_wrong_number_of_values_names_the_split_and_the_way_out() -> None:
     with pytest.raises(ArgumentError) as caught:
         grouping(range(60), name="g", n_examples=30, split="test")
-    assert "groups['g'] has 60 entries, and split 'test' has 30 examples" in str(caught.value)
+    assert (
+        "groups['g']=range(0, 60): 30 values are needed, one for each example of split 'test', and there are 60"
+        in str(caught.value)
+    )
     assert "{'test': [...], ...}" in str(caught.value)
 
 
@@ -226,5 +229,7 @@ def test_splits_are_numbered_as_their_concatenation_is(parts) -> None:
 
 
 def test_a_wrong_number_of_values_names_the_split_at_fault() -> None:
-    with pytest.raises(ArgumentError, match="has 1 entries, and split 'test' has 2 examples"):
+    with pytest.raises(
+        ArgumentError, match=r"\[1\]: 2 values are needed, one for each example of split 'test', and there are 1"
+    ):
         groupings({"train": [1, 2], "test": [1]}, name="g", n_examples={"train": 2, "test": 2})

@@ -89,7 +89,7 @@ def test_masks_use_and_leave_no_global_random_state() -> None:
 def test_fixed_size_is_exact(n, fraction, seed, k) -> None:
     size = round(fraction * n)
     if not 0 < size < n:
-        with pytest.raises(ArgumentError, match="empty with certainty"):
+        with pytest.raises(ArgumentError, match="leaves some examples in and some out"):
             SubsetPlan(n, subset_fraction=fraction, seed=seed)
         return
     plan = SubsetPlan(n, subset_fraction=fraction, seed=seed)
@@ -142,7 +142,7 @@ def test_units_within_strata_and_units_across_strata() -> None:
     plan = SubsetPlan(20, subset_fraction=0.6, design="stratified", strata=strata, units=units)
     assert [plan.mask(k)[strata == 0].sum() for k in range(5)] == [6] * 5
     assert plan.has_constant_size
-    with pytest.raises(ArgumentError, match="unit of row 0 has rows in several strata"):
+    with pytest.raises(ArgumentError, match="the unit of row 0 has rows in several"):
         SubsetPlan(20, design="stratified", strata=np.arange(20) % 2, units=units)
 
 
@@ -263,25 +263,25 @@ def test_the_plan_keeps_its_own_copy_of_arrays() -> None:
         ({"subset_fraction": 1}, ["subset_fraction", "1"]),
         ({"subset_fraction": float("nan")}, ["subset_fraction", "nan"]),
         ({"subset_fraction": "0.5"}, ["subset_fraction", "'0.5'"]),
-        ({"subset_fraction": 0.01}, ["subset_fraction", "0.01", "keeps 0 of 10", "IN arm"]),
-        ({"subset_fraction": 0.99}, ["subset_fraction", "0.99", "keeps 10 of 10", "OUT arm"]),
+        ({"subset_fraction": 0.01}, ["subset_fraction", "0.01", "keeps 0 of 10"]),
+        ({"subset_fraction": 0.99}, ["subset_fraction", "0.99", "keeps 10 of 10"]),
         ({"design": "paired"}, ["subset_fraction", "0.7", "paired", "0.5"]),
         ({"design": "canaries", "canaries": [1], "subset_fraction": 0.3}, ["subset_fraction", "0.3", "canaries"]),
         ({"design": "stratified"}, ["strata", "missing"]),
         ({"strata": np.zeros(10, int)}, ["strata", "given", "fixed_size"]),
         ({"design": "canaries"}, ["canaries", "missing"]),
         ({"canaries": [1]}, ["canaries", "given", "fixed_size"]),
-        ({"design": "stratified", "strata": np.arange(10)}, ["subset_fraction", "stratum 0", "OUT arm"]),
-        ({"units": np.zeros(9, int)}, ["units", "(9,)", "int[10]"]),
+        ({"design": "stratified", "strata": np.arange(10)}, ["subset_fraction", "stratum 0", "keeps 1 of 1"]),
+        ({"units": np.zeros(9, int)}, ["units=int64[9]", "int64[10]"]),
         ({"units": np.zeros(10)}, ["units", "float64"]),
         ({"units": list("abcdefghij")}, ["units", "<U1"]),
-        ({"units": np.zeros(10, int)}, ["keeps 1 of 1 units"]),
-        ({"units": np.zeros(10, int), "design": "paired", "subset_fraction": 0.5}, ["keeps 0 of 1 units"]),
-        ({"design": "canaries", "canaries": []}, ["canaries", "(0,)"]),
-        ({"design": "canaries", "canaries": [10]}, ["canaries", "[0, 10)", "10..10"]),
-        ({"design": "canaries", "canaries": [-1, 3]}, ["canaries", "-1..3"]),
-        ({"design": "canaries", "canaries": [[1]]}, ["canaries", "(1, 1)"]),
-        ({"design": "canaries", "canaries": [True, False]}, ["canaries", "(2,)", "bool[10]"]),
+        ({"units": np.zeros(10, int)}, ["units in", "keeps 1 of 1"]),
+        ({"units": np.zeros(10, int), "design": "paired", "subset_fraction": 0.5}, ["units in", "keeps 0 of 1"]),
+        ({"design": "canaries", "canaries": []}, ["canaries=float64[0]", "at least one row"]),
+        ({"design": "canaries", "canaries": [10]}, ["canaries[0]=10", "[0, 10)"]),
+        ({"design": "canaries", "canaries": [-1, 3]}, ["canaries[0]=-1", "[0, 10)"]),
+        ({"design": "canaries", "canaries": [[1]]}, ["canaries=int64[1, 1]"]),
+        ({"design": "canaries", "canaries": [True, False]}, ["canaries=bool[2]", "bool[10]"]),
         ({"design": "canaries", "canaries": [0.5]}, ["canaries", "float64"]),
     ],
 )

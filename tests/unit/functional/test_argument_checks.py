@@ -462,7 +462,6 @@ TABLE: dict[str, Case] = {
 }
 #: Parts of other functions: what they get was checked by these, or is the result of one of them.
 PARTS = {
-    "accounting.root_logger_kept",
     "impact.size_law",
     "intervals.tango_upper",
     "intervals.tango_within",

@@ -171,13 +171,13 @@ BATCH = (torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([0, 1]))
     [
         (0, torch.tensor([0.2, 0.8]), ["preds", "float32", "threshold"]),
         (0, torch.tensor([[0.2], [0.8]]), ["preds", "2 classes"]),
-        (0, torch.tensor([0]), ["preds", "[2]", "(1,)"]),
-        (0, torch.zeros(2, 3, 4), ["preds", "(2, 3, 4)"]),
+        (0, torch.tensor([0]), ["preds", "[2]", "int64[1]"]),
+        (0, torch.zeros(2, 3, 4), ["preds", "float32[2, 3, 4]"]),
         (1, torch.tensor([0.0, 1.0]), ["target", "integers"]),
-        (1, torch.zeros(2, 2, dtype=torch.long), ["target", "(2, 2)"]),
-        (2, torch.tensor([0]), ["groups", "2 integers", "(1,)"]),
+        (1, torch.zeros(2, 2, dtype=torch.long), ["target", "int64[2, 2]"]),
+        (2, torch.tensor([0]), ["groups", "2 integers", "int64[1]"]),
         (2, torch.tensor([0, -1]), ["groups", "-1"]),
-        (2, torch.tensor([0, 2]), ["groups", "[0, 2)", "num_groups"]),
+        (2, torch.tensor([0, 2]), ["groups", "[0, 2)", "from 0 to 2"]),
     ],
 )
 def test_messages_name_the_argument(kind, place, value, words) -> None:

@@ -98,7 +98,7 @@ def test_names_that_cannot_be_a_folder(name):
 
 @pytest.mark.parametrize("name", ["baseline", "rebuilt", "full"])
 def test_names_that_mean_something_else(name):
-    with pytest.raises(ArgumentError, match=f"name='{name}' is taken"):
+    with pytest.raises(ArgumentError, match=f"name='{name}': another name is needed; this one is taken"):
         check_arm_name(name)
 
 

@@ -47,7 +47,7 @@ def test_labels_groups_units_and_previews_of_mappings():
     assert known.units.tolist() == [0, 0, 1, 1, 2, 2]
     for wrong, match in [
         ("nope", "pass an array per split"),
-        ({"test": [1]}, "no values for split 'train'"),
+        ({"test": [1]}, "values for split 'train' are needed"),
         ([1], "one value"),
     ]:
         with pytest.raises(ArgumentError, match=match):

@@ -63,7 +63,7 @@ def my_score(pl_module, batch):
 
 def open_(url, *, model=Net, data=Data, trainer=None, **options):
     arguments = {"max_epochs": 2, "accelerator": "cpu"} | (trainer or {})
-    Audit(model, data, store=url, trainer=arguments, **({"n_models": 2} | options))._open()
+    Audit(model, data, store=url, trainer=arguments, **({"n_models": 2} | options))._opened()
     return OutcomeStore(url)
 
 

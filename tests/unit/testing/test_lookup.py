@@ -192,7 +192,7 @@ def test_zipf_points_and_label_noise() -> None:
     [
         ({"points": [0, -1]}, "points"),
         ({"points": [0.0, 1.0]}, "points"),
-        ({"points": [0, 1, 2]}, "labels has length 2"),
+        ({"points": [0, 1, 2]}, "labels=int64\\[2\\]: length 3 is needed"),
         ({"labels": [0, 2]}, "labels"),
         ({"n_classes": 1}, "n_classes"),
         ({"noise": 1.5}, "noise"),

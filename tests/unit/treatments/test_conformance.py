@@ -18,7 +18,7 @@ import lightning_memaudit.treatments as treatments_module
 from lightning_memaudit.exceptions import ArgumentError
 from lightning_memaudit.outcomes.arms import BASELINE, Arm, check_arm_name
 from lightning_memaudit.outcomes.identity import canonical
-from lightning_memaudit.treatments import DPSGD, Baseline, ClipOnly, Prune, Quantize, Regime, Treatment
+from lightning_memaudit.treatments import DPSGD, Baseline, ClipOnly, Prune, Quantize, Regime, Treatment, Tunable
 from tests.helpers import zoo
 from tests.helpers.treatments import Answers, Decayed, Rounded
 
@@ -98,7 +98,7 @@ def described(treatment: Any) -> dict[str, Any]:
 
 
 def test_the_table_is_complete() -> None:
-    public = {getattr(treatments_module, name) for name in treatments_module.__all__} - {Treatment, Regime}
+    public = {getattr(treatments_module, name) for name in treatments_module.__all__} - {Treatment, Regime, Tunable}
     assert public <= {type(case.make()) for case in CASES}
 
 

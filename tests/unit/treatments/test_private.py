@@ -25,8 +25,8 @@ def test_clip_only_is_the_same_without_noise():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({}, "exactly one"),
-        ({"target_epsilon": 1.0, "noise_multiplier": 1.0}, "exactly one"),
+        ({}, "target_epsilon=None: either it or noise_multiplier is needed"),
+        ({"target_epsilon": 1.0, "noise_multiplier": 1.0}, "noise_multiplier=1.0"),
         ({"noise_multiplier": 0}, "ClipOnly"),
         ({"target_epsilon": -1.0}, "target_epsilon"),
         ({"target_epsilon": 1.0, "lr": 0.0}, r"lr=0\.0"),

@@ -25,13 +25,13 @@ def shortest(n: int, lost: float, gained: float, points: int = 20) -> float:
     For each drop, the rejection probabilities of all samples that are largest at the truth and at most ``TAIL`` under
     every law with that drop, of a fine grid of laws.
     """
-    truth, (_, _, law) = lost - gained, flips(n, lost, n_groups=gained)
+    truth, (_, _, law) = lost - gained, flips(n, lost, gained)
     seen = law > 1e-12
     top = min(1.0, truth + 1 - TAIL ** (1 / n) + 6 * np.sqrt((lost + gained - truth**2) / n))
     reach = 0.0
     for drop in truth + (np.arange(points) + 0.5) / points * (top - truth):
         ways = np.concatenate([[0.0, gained], np.geomspace(1e-4, max((1 - drop) / 2, 2e-4), 25)])
-        laws = np.array([flips(n, drop + c, n_groups=c)[2][seen] for c in ways if drop + 2 * c < 1])
+        laws = np.array([flips(n, drop + c, c)[2][seen] for c in ways if drop + 2 * c < 1])
         best = linprog(-law[seen], A_ub=laws, b_ub=np.full(len(laws), TAIL), bounds=(0, 1))
         assert best.success
         reach += (1 + best.fun) * (top - truth) / points

@@ -117,7 +117,7 @@ def test_single_models_and_several_go_together() -> None:
 def test_counts_survive_the_report_and_are_checked() -> None:
     found = PrevalenceBounds(*(np.array([x]) for x in (1000.0, 120.0, 190.0, 100.0)), threshold=0.25)
     assert PREVALENCE.from_rows([PREVALENCE.to_row(found, 0)]) == found
-    record = PREVALENCE.to_row(prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), 1), 0)
+    record = PREVALENCE.to_row(prevalence_bounds(np.eye(4), np.eye(4), np.zeros(4, dtype=int), n_groups=1), 0)
     for change in ({"n": None}, {"certain": 5.0}, {"naive": float("nan")}):
         with pytest.raises(ArgumentError, match="record"):
             PREVALENCE.from_rows([record | change])
