@@ -24,8 +24,7 @@ from lightning_memaudit import AuditReport, OutcomeStore, SubsetPlan
 from lightning_memaudit.data.groups import grouping
 from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Identity, Manifest
-from lightning_memaudit.outcomes.scoring import SplitScores
-from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.shard import Shard, SplitScores
 
 CLASSES, GROUPS, TREATED = 100, 100, 10
 

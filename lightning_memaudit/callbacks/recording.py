@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from lightning_memaudit.data.plan import SubsetPlan
-    from lightning_memaudit.outcomes.scoring import SplitScores
+    from lightning_memaudit.outcomes.shard import SplitScores
 
 __all__ = ["Recorder", "Recording", "StopAfterFirstBatch", "StoppedAfterFirstBatch"]
 

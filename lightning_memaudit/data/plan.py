@@ -255,7 +255,7 @@ class SubsetPlan:
             raise argument_error(
                 "subset_fraction",
                 self.subset_fraction,
-                f"a fraction that leaves some {what} in and some out is needed, and it keeps {kept} of {size} ({name}); "
+                f"a fraction that leaves some {what} in and some out is needed; it keeps {kept} of {size} ({name}); "
                 "give more examples, another fraction, larger strata, or design='bernoulli'",
             )
 

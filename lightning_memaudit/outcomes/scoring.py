@@ -12,6 +12,7 @@ import torch
 from lightning_memaudit.exceptions import UnsupportedDataError
 from lightning_memaudit.functional.checks import argument_error
 from lightning_memaudit.outcomes.fields import find_input, find_target
+from lightning_memaudit.outcomes.shard import FIELDS, SplitScores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,21 +22,18 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 __all__ = [
-    "FIELDS",
     "Binary",
     "ExampleScores",
     "Multiclass",
     "ScoreColumns",
     "ScoreFunction",
     "Sequence",
-    "SplitScores",
     "find_score_function",
     "score_split",
 ]
 
 _ROWS_THAT_TELL = 4  # fewer rows of logits sum to one by chance
 
-FIELDS = ("correct", "margin", "loss", "prediction", "confidence")
 Outputs = Literal["logits", "probabilities"]
 ScoreFunctionName = Literal["multiclass", "binary", "sequence"]
 
@@ -173,25 +171,6 @@ class Sequence:
             loss=mean(tokens.loss),
             prediction=torch.full((len(target),), -1, device=logits.device),
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SplitScores:
-    """What one model did on every example of a split.
-
-    Attributes:
-        correct: bool[n], or float32[n] in [0, 1].
-        margin: float32[n].
-        loss: float32[n].
-        prediction: int32[n].
-        confidence: float32[n], the probability of the prediction; NaN where it is not known.
-    """
-
-    correct: npt.NDArray[Any]
-    margin: npt.NDArray[np.float32]
-    loss: npt.NDArray[np.float32]
-    prediction: npt.NDArray[np.int32]
-    confidence: npt.NDArray[np.float32]
 
 
 def find_score_function(score_fn: ScoreFunctionName | ScoreFunction) -> ScoreFunction:

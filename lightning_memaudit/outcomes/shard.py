@@ -12,7 +12,6 @@ import numpy as np
 
 from lightning_memaudit.data.plan import mask_checksum
 from lightning_memaudit.exceptions import CorruptShardError
-from lightning_memaudit.outcomes.scoring import FIELDS, SplitScores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +20,28 @@ if TYPE_CHECKING:
 
     from lightning_memaudit.data.plan import SubsetPlan
 
-__all__ = ["Shard"]
+__all__ = ["FIELDS", "Shard", "SplitScores"]
+
+FIELDS = ("correct", "margin", "loss", "prediction", "confidence")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitScores:
+    """What one model did on every example of a split.
+
+    Attributes:
+        correct: bool[n], or float32[n] in [0, 1].
+        margin: float32[n].
+        loss: float32[n].
+        prediction: int32[n].
+        confidence: float32[n], the probability of the prediction; NaN where it is not known.
+    """
+
+    correct: npt.NDArray[Any]
+    margin: npt.NDArray[np.float32]
+    loss: npt.NDArray[np.float32]
+    prediction: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

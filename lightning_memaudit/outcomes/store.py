@@ -13,7 +13,7 @@ from lightning_memaudit.outcomes.arms import BASELINE, FULL, Arm
 from lightning_memaudit.outcomes.example_files import examples_path, read_examples, write_examples
 from lightning_memaudit.outcomes.manifest import Manifest
 from lightning_memaudit.outcomes.outcomes import Outcomes, stack
-from lightning_memaudit.outcomes.scoring import FIELDS
+from lightning_memaudit.outcomes.shard import FIELDS
 from lightning_memaudit.outcomes.shard_files import (
     arms_on_disk,
     ids_on_disk,

@@ -10,7 +10,7 @@ import numpy as np
 
 from lightning_memaudit.exceptions import CorruptShardError, MismatchError, StoreError
 from lightning_memaudit.outcomes.arms import BASELINE, FULL
-from lightning_memaudit.outcomes.scoring import FIELDS
+from lightning_memaudit.outcomes.shard import FIELDS
 from lightning_memaudit.outcomes.shard_files import ids_on_disk, read_shard
 from lightning_memaudit.record.fields import Columns, Correctness, HeldField, packed_width, unpacked
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from lightning_memaudit.outcomes.scoring import SplitScores
+    from lightning_memaudit.outcomes.shard import SplitScores
     from lightning_memaudit.outcomes.store import OutcomeStore
     from lightning_memaudit.record.scratch import Scratch
 

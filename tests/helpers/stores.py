@@ -14,8 +14,7 @@ from lightning_memaudit.data.groups import Grouping
 from lightning_memaudit.data.plan import SubsetPlan, mask_checksum
 from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Identity, Manifest
-from lightning_memaudit.outcomes.scoring import SplitScores
-from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.shard import Shard, SplitScores
 from lightning_memaudit.outcomes.store import OutcomeStore
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from lightning_memaudit.data.plan import SubsetPlan
 from lightning_memaudit.outcomes.arms import Arm
 from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Identity, Manifest
-from lightning_memaudit.outcomes.scoring import SplitScores
-from lightning_memaudit.outcomes.shard import Shard
+from lightning_memaudit.outcomes.shard import Shard, SplitScores
 from lightning_memaudit.outcomes.store import OutcomeStore
 
 if TYPE_CHECKING:

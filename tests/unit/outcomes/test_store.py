@@ -14,8 +14,7 @@ import pytest
 from lightning_memaudit.data.groups import Grouping
 from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, StoreError
 from lightning_memaudit.outcomes.examples import Examples
-from lightning_memaudit.outcomes.scoring import SplitScores
-from lightning_memaudit.outcomes.shard import Shard, _content_digest
+from lightning_memaudit.outcomes.shard import Shard, SplitScores, _content_digest
 from lightning_memaudit.outcomes.store import OutcomeStore
 from tests.helpers.forked import Forked, finished
 from tests.helpers.stores import fill, manifest, shard

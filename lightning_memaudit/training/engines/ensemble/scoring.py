@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import LightningModule
 
-    from lightning_memaudit.outcomes.scoring import ScoreFunction, SplitScores
+    from lightning_memaudit.outcomes.scoring import ScoreFunction
+    from lightning_memaudit.outcomes.shard import SplitScores
     from lightning_memaudit.training.engines.ensemble.stack import Stack
 
 __all__ = ["asks_only_for_answers", "score_in_turn", "score_stack", "score_together"]
