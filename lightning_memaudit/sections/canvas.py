@@ -27,6 +27,6 @@ def figure_of(ax: Axes) -> Figure:
     """The figure that axes belong to."""
     from matplotlib.figure import Figure
 
-    figure = ax.get_figure(root=True)
+    figure = ax.figure.figure
     assert isinstance(figure, Figure)  # noqa: S101 - axes were drawn on one
     return figure

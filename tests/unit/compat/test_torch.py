@@ -16,9 +16,9 @@ from lightning_memaudit.callbacks.learning_rate import LearningRate
 from lightning_memaudit.compat import torch as compat
 from lightning_memaudit.exceptions import ConfigurationError
 from lightning_memaudit.functional.influence import _joint_counts
-from lightning_memaudit.training.engines.ensemble.loop import Known
+from lightning_memaudit.training.engines.ensemble.loop import ChunkMemo
 from tests.helpers import zoo
-from tests.helpers.engines import population, together
+from tests.helpers.engines import run_of, together
 from tests.unit.callbacks.dp.toys import QUIET, Net, loader
 
 VERSION = f"torch {torch.__version__}"
@@ -101,7 +101,7 @@ def test_products_are_of_floats(monkeypatch) -> None:
 def test_a_step_that_cannot_be_compiled_is_said_to_be_so(monkeypatch) -> None:
     monkeypatch.delattr(importlib.import_module("torch._inductor"), "compile")
     with pytest.raises(ConfigurationError, match=f"compiling the training step does not go with {VERSION}"):
-        together(population(zoo.Net, data=lambda: zoo.Data(batch_size=12)), known=Known(compiled_size=2))
+        together(run_of(zoo.Net, data=lambda: zoo.Data(batch_size=12)), memo=ChunkMemo(compiled_size=2))
 
 
 def test_nothing_counts_as_compiled_before(monkeypatch) -> None:
