@@ -8,11 +8,11 @@ PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 INSTALLED := $(VENV)/.installed
 # make test-lowest: audit, arms, report, gate and loggers on constraints-lowest.txt, whose libraries may warn of old age.
 LOWEST := $(VENV_LOWEST)/.installed
-LOWEST_EXTRAS := clusters,fast,frames,locales,mlflow,tensorboard
+LOWEST_EXTRAS := clusters,fast,frames,locales,mlflow,quantize,tensorboard
 LOWEST_TOOLS := pytest pytest-timeout pytest-xdist hypothesis junitparser xmlschema
-LOWEST_TESTS := tests/integration/test_audit.py tests/integration/test_treatments.py \
-  tests/integration/callbacks/test_audit_logger.py tests/integration/callbacks/test_outcome_recorder.py \
-  tests/integration/cli/test_gate.py tests/integration/cli/test_run.py tests/integration/treatments/test_own.py \
+LOWEST_TESTS := tests/integration/callbacks/test_audit_logger.py tests/integration/callbacks/test_outcome_recorder.py \
+  tests/integration/cli/test_gate.py tests/integration/cli/test_run.py tests/integration/outcomes/test_damage.py \
+  tests/integration/test_audit.py tests/integration/test_treatments.py tests/integration/treatments/test_own.py \
   tests/unit/compat tests/unit/gates tests/unit/loggers tests/unit/outcomes tests/unit/report tests/unit/sections \
   tests/unit/training/arms
 CHECK := $(BIN)/check-jsonschema --builtin-schema vendor
