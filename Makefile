@@ -2,18 +2,31 @@
 # make test: install, then run every test that needs no browser, cluster or server.   make test-system: the others.
 PYTHON ?= python3
 VENV ?= .venv
+VENV_LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 INSTALLED := $(VENV)/.installed
+# make test-lowest: audit, arms, report, gate and loggers on constraints-lowest.txt, whose libraries may warn of old age.
+LOWEST := $(VENV_LOWEST)/.installed
+LOWEST_EXTRAS := clusters,fast,frames,locales,mlflow,quantize,tensorboard
+LOWEST_TOOLS := pytest pytest-timeout pytest-xdist hypothesis junitparser xmlschema
+LOWEST_TESTS := tests/integration/callbacks/test_audit_logger.py tests/integration/callbacks/test_outcome_recorder.py \
+  tests/integration/cli/test_gate.py tests/integration/cli/test_run.py tests/integration/outcomes/test_damage.py \
+  tests/integration/test_audit.py tests/integration/test_treatments.py tests/integration/treatments/test_own.py \
+  tests/unit/compat tests/unit/gates tests/unit/loggers tests/unit/outcomes tests/unit/report tests/unit/sections \
+  tests/unit/training/arms
 CHECK := $(BIN)/check-jsonschema --builtin-schema vendor
 
-.PHONY: demo test test-fast test-system lint fix build test-package bench clean
+.PHONY: demo test test-fast test-system test-lowest lint fix build test-package bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/memaudit demo --out memaudit-demo
 
 test: $(INSTALLED)
 	$(PYTEST) --ignore tests/system
+
+test-lowest: $(LOWEST)
+	$(VENV_LOWEST)/bin/python -m pytest -q -n 2 --dist worksteal -W ignore::DeprecationWarning $(LOWEST_TESTS)
 
 test-fast: $(INSTALLED)
 	$(PYTEST) tests/unit tests/test_architecture.py
@@ -54,5 +67,12 @@ $(INSTALLED): pyproject.toml constraints.txt lightning_memaudit/version.py
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(INSTALLED)
 
+$(LOWEST): pyproject.toml constraints.txt constraints-lowest.txt lightning_memaudit/version.py
+	$(PYTHON) -m venv $(VENV_LOWEST)
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable ".[$(LOWEST_EXTRAS)]"
+	$(VENV_LOWEST)/bin/python -m pip install --quiet --constraint constraints.txt $(LOWEST_TOOLS)
+	touch $(LOWEST)
+
 clean:
-	rm -rf $(VENV) memaudit-demo dist
+	rm -rf $(VENV) $(VENV_LOWEST) memaudit-demo dist

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.version import Version
 
 import lightning_memaudit
 from lightning_memaudit.cli import main
@@ -24,6 +25,7 @@ NAME, HOME = "lightning-memaudit", "https://github.com/lightning-memaudit/lightn
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+LOWEST = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 TEXTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "action.yml", "Makefile", ".pre-commit-config.yaml")),
@@ -162,6 +164,28 @@ def test_versions_of_tools_are_pinned_in_constraints_alone() -> None:
     for hook in repositories[0]["hooks"]:
         assert hook["language"] == "system"
         assert normal(hook["entry"]) in PINNED
+
+
+def test_the_lowest_versions_that_are_claimed_are_those_that_are_tested() -> None:
+    """All but torch, whose version is that of ``constraints.txt``."""
+    extras = re.search(r"^LOWEST_EXTRAS := ([\w,]+)$", MAKEFILE, flags=re.M)[1].split(",")
+    optional = PROJECT["project"]["optional-dependencies"]
+    asked = PROJECT["project"]["dependencies"] + [requirement for extra in extras for requirement in optional[extra]]
+    bounds = {normal(requirement): Version(requirement.partition(">=")[2]) for requirement in asked}
+    tested = {normal(line): line.partition("==")[2] for line in LOWEST.splitlines() if not line.startswith("#")}
+    assert tested.pop("torch") == PINNED["torch"]
+    assert bounds.pop("torch") <= Version(PINNED["torch"])
+    assert {name: Version(version) for name, version in tested.items()} == bounds
+    everywhere = {(normal(requirement), requirement) for extra in optional.values() for requirement in extra}
+    assert all(requirement in asked for name, requirement in everywhere if name in bounds), "one bound a library"
+
+
+def test_the_subset_on_the_lowest_versions_is_there() -> None:
+    listed = re.search(r"^LOWEST_TESTS := ((?:.*\\\n)*.*)$", MAKEFILE, flags=re.M)[1].replace("\\", "").split()
+    assert listed == sorted(listed)
+    assert [path for path in listed if not (ROOT / path).exists()] == []
+    for subject in ("test_audit.py", "arms", "report", "test_gate.py", "gates", "loggers"):
+        assert any(path.endswith(f"/{subject}") for path in listed), subject
 
 
 def test_lint_and_hooks_check_the_same_schemas() -> None:

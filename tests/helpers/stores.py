@@ -15,6 +15,7 @@ from lightning_memaudit.data.plan import SubsetPlan, mask_checksum
 from lightning_memaudit.outcomes.examples import Examples, label_digest
 from lightning_memaudit.outcomes.manifest import Identity, Manifest
 from lightning_memaudit.outcomes.shard import Shard, SplitScores
+from lightning_memaudit.outcomes.storage import Storage
 from lightning_memaudit.outcomes.store import OutcomeStore
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def shard(model_id: int, plan: SubsetPlan = PLAN, *, shares: bool = False, n_tes
     return Shard(model_id, plan.digest, checksum, plan.model_seed(model_id), 1.5, splits)
 
 
-def fill(url: str | Path, ids: Iterable[int] = range(4)) -> OutcomeStore:
+def fill(url: str | Path | Storage, ids: Iterable[int] = range(4)) -> OutcomeStore:
     """A store of some models."""
     store = OutcomeStore(url)
     store.open(manifest())
@@ -58,6 +59,18 @@ def fill(url: str | Path, ids: Iterable[int] = range(4)) -> OutcomeStore:
     for model_id in ids:
         store.write(shard(model_id))
     return store
+
+
+class Damaging(Storage):
+    """Cuts off the end of every shard of one arm that it writes."""
+
+    def __init__(self, url: str | Path, *, arm: str) -> None:
+        super().__init__(url)
+        self._arm = arm
+
+    def write(self, name: str, content: bytes) -> None:
+        is_shard = name.startswith(f"outcomes/{self._arm}/") and name.endswith(".npz")
+        super().write(name, content[:-40] if is_shard else content)
 
 
 class Objects(AbstractFileSystem):

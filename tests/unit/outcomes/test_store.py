@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from lightning_memaudit.data.groups import Grouping
-from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, StoreError
+from lightning_memaudit.exceptions import ArgumentError, CorruptShardError, MissingDataError, StoreError
 from lightning_memaudit.outcomes.examples import Examples
 from lightning_memaudit.outcomes.shard import Shard, SplitScores, _content_digest
 from lightning_memaudit.outcomes.store import OutcomeStore
 from tests.helpers.forked import Forked, finished
-from tests.helpers.stores import fill, manifest, shard
+from tests.helpers.stores import Damaging, fill, manifest, shard
 
 
 @pytest.fixture
@@ -183,6 +183,15 @@ def test_examples_come_back_as_they_were():
     empty = Examples.from_bytes(Examples(2, None).to_bytes())
     assert (empty.labels, empty.units, empty.previews, empty.groups) == (None, None, None, {})
     assert zipfile.is_zipfile(io.BytesIO(examples.to_bytes()))
+
+
+def test_a_shard_that_was_damaged_in_writing_is_found_when_it_is_read_back(tmp_path) -> None:
+    fill(tmp_path / "sound").check(1)
+    damaged = fill(Damaging(tmp_path / "damaged", arm="baseline"))
+    with pytest.raises(CorruptShardError, match=r"baseline/000001\.npz is truncated or damaged"):
+        damaged.check(1)
+    with pytest.raises(MissingDataError, match="has no model 9 of arm"):
+        damaged.check(9)
 
 
 def test_shards_without_confidences_are_read(tmp_path) -> None:
