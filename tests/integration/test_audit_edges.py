@@ -45,8 +45,8 @@ def test_the_training_split_must_be_scored(tmp_path: Path) -> None:
     ("until", "message"),
     [
         ("settled", "until='settled'"),
-        (Reliable(looks=(2, 10)), "a look at 2 models"),
-        (Settled(looks=(50,)), "4 or more"),
+        (Reliable(looks=(2, 10)), r"looks=\(2, 3\): the first look needs 4 models"),
+        (Settled(looks=(50,)), r"looks=\(3,\): the first look needs 4 models"),
     ],
 )
 def test_a_stopping_rule_is_checked_before_anything_is_trained(until, message, tmp_path: Path) -> None:

@@ -175,19 +175,17 @@ class WorkerPool:
     def _attend(self) -> None:
         """Take what the workers report, and give them more to do, until the pool ends."""
         self._selector.register(self._wakened, selectors.EVENT_READ)
-        try:
-            while True:
-                events = self._selector.select()
-                with self._change:
-                    if self._has_ended:
-                        return
+        while self._failure is None:
+            events = self._selector.select()
+            with self._change:
+                if self._has_ended:
+                    return
+                try:
                     for key, _ in events:
                         self._hear(key.data)
                     self._hand_out()
-                    self._change.notify_all()
-        except BaseException as failure:  # for the thread that trains
-            with self._change:
-                self._failure = failure
+                except BaseException as failure:  # for the thread that trains, before it sees that a worker is gone
+                    self._failure = failure
                 self._change.notify_all()
 
     def _hand_out(self) -> None:

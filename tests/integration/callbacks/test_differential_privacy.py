@@ -124,7 +124,7 @@ def test_an_endless_trainer_needs_a_noise_or_a_number_of_steps():
             "target_epsilon=1e-06: no noise_multiplier up to 10000.*raise target_epsilon",
         ),
         ({"target_epsilon": 1e9}, "spend only .* set noise_multiplier yourself"),
-        ({"target_epsilon": 0.5, "noise_multiplier": 0.5}, "target_epsilon=0.5 does not allow one more step"),
+        ({"target_epsilon": 0.5, "noise_multiplier": 0.5}, "target_epsilon=0.5: more is needed for one more step"),
         ({"target_epsilon": 5.0, "noise_multiplier": 0.0}, "target_epsilon=5.0: more is needed for one more step"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_large_delta_is_warned_of():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "target_epsilon and noise_multiplier are both None"),
+        ({}, "target_epsilon=None: a budget is needed.* or a noise_multiplier"),
         ({"target_epsilon": 0}, "target_epsilon=0"),
         ({"target_epsilon": float("nan")}, "target_epsilon=nan"),
         ({"target_epsilon": "3"}, "target_epsilon='3'"),

@@ -111,7 +111,7 @@ def test_an_executor_with_options(run, write, base, audit):
     [
         (
             {"class_path": EXECUTOR.format("Process"), "init_args": {"n_workers": 0}},
-            "n_workers=0: a whole number of at",
+            "n_workers=0: a whole number",
         ),
         ({"class_path": EXECUTOR.format("Process"), "init_args": {"engine": "warp"}}, "engine='warp': one of trainer"),
         ({"class_path": EXECUTOR.format("Process"), "init_args": {"workers": 2}}, "unexpected keyword argument"),

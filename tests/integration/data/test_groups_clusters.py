@@ -109,7 +109,7 @@ def test_how_they_were_found_is_kept_with_the_examples() -> None:
 @pytest.mark.parametrize(
     ("embeddings", "options", "message"),
     [
-        ({"test": np.zeros((3, 2))}, {}, "split 'train' is needed, and there is test"),
+        ({"test": np.zeros((3, 2))}, {}, "embeddings=.'test': .*: split 'train' is needed"),
         ({}, {}, "split 'train' is needed"),
         ({"train": np.zeros(3)}, {}, r"embeddings\['train'\]=float64\[3\]"),
         ({"train": np.zeros((3, 2)), "test": np.zeros((3, 3))}, {}, r"embeddings\['test'\]=float64\[3, 3\]"),

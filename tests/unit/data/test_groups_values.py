@@ -229,7 +229,5 @@ def test_splits_are_numbered_as_their_concatenation_is(parts) -> None:
 
 
 def test_a_wrong_number_of_values_names_the_split_at_fault() -> None:
-    with pytest.raises(
-        ArgumentError, match=r"\[1\]: 2 values are needed, one for each example of split 'test', and there are 1"
-    ):
+    with pytest.raises(ArgumentError, match=r"\[1\]: 2 values are needed, .* split 'test', and there are 1"):
         groupings({"train": [1, 2], "test": [1]}, name="g", n_examples={"train": 2, "test": 2})

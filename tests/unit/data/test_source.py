@@ -212,13 +212,9 @@ def test_an_evaluation_data_set_is_scored_instead() -> None:
 
 
 def test_an_evaluation_data_set_of_another_length() -> None:
-    with pytest.raises(
-        ArgumentError, match=f"eval_dataset=<TensorDataset>: the {N} examples of the training data set .* it has 10"
-    ):
+    with pytest.raises(ArgumentError, match=f"eval_dataset=<TensorDataset>: the {N} examples .* it has 10"):
         source(eval_dataset=examples(10)).scoring_loaders()
-    with pytest.raises(
-        ArgumentError, match=f"eval_dataset=<TensorDataset>: the {N} examples of the training data set .* it has 10"
-    ):
+    with pytest.raises(ArgumentError, match=f"eval_dataset=<TensorDataset>: the {N} examples .* it has 10"):
         source(eval_dataset=examples(10), train_loader_factory=shuffled).scoring_loaders()
     with pytest.raises(UnsupportedDataError, match="eval_dataset is an IterableDataset"):
         source(eval_dataset=Stream()).scoring_loaders()
