@@ -112,7 +112,9 @@ def _of_training(value: Grouping, name: str, splits: Mapping[str, Columns]) -> d
 def _values(value: Any, name: str, split: str, columns: Columns, groups: Groups) -> Any:
     if isinstance(value, Mapping):
         if split not in value:
-            raise argument_error(f"groups[{name!r}]", dict(value), f"values for split {split!r} are needed, and there are none")
+            raise argument_error(
+                f"groups[{name!r}]", dict(value), f"values for split {split!r} are needed, and there are none"
+            )
         return value[split]
     if not isinstance(value, str):
         return value

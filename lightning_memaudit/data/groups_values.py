@@ -185,7 +185,9 @@ def _items(values: Any, *, name: str, n_examples: int, split: str | None) -> lis
         )
     for row, item in enumerate(items):
         if isinstance(item, Mapping | list | tuple | set | frozenset) or getattr(item, "ndim", 0) != 0:
-            raise argument_error(f"groups[{name!r}][{row}]", item, f"one number or text for each example of {where} is needed")
+            raise argument_error(
+                f"groups[{name!r}][{row}]", item, f"one number or text for each example of {where} is needed"
+            )
     return [_plain(item) for item in items]
 
 

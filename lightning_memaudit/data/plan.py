@@ -255,8 +255,8 @@ class SubsetPlan:
             raise argument_error(
                 "subset_fraction",
                 self.subset_fraction,
-                f"a fraction that leaves some {what} in and some out is needed; it keeps {kept} of {size} ({name}); "
-                "give more examples, another fraction, larger strata, or design='bernoulli'",
+                f"a fraction that leaves some {what} in and some out is needed; it keeps {kept} of {size} "
+                f"{what}{where}; give more {what}, another fraction, larger strata, or design='bernoulli'",
             )
 
 
@@ -307,7 +307,9 @@ def _row_numbers(value: npt.ArrayLike | None, n_examples: int) -> npt.NDArray[np
     if array.dtype == bool and array.shape == (n_examples,):
         array = np.flatnonzero(array)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
-        raise argument_error("canaries", array, f"a list of row numbers, or bool[{n_examples}], is needed, with one row or more")
+        raise argument_error(
+            "canaries", array, f"a list of row numbers, or bool[{n_examples}], is needed, with one row or more"
+        )
     if array.min() < 0 or array.max() >= n_examples:
         raise element_error(
             "canaries", array, (array < 0) | (array >= n_examples), f"row numbers in [0, {n_examples}) are needed"

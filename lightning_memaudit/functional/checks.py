@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -24,7 +22,6 @@ IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 MOST_SAMPLES = 10**10
 _MOST_CHARACTERS = 80
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 Choice = TypeVar("Choice")
 
@@ -49,7 +46,7 @@ def shown(value: object) -> str:
     elif isinstance(shape, tuple) and dtype is not None:
         return f"{str(dtype).removeprefix('torch.')}[{', '.join(map(str, shape))}]"
     text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
-    if " at 0x" in text:
+    if text.startswith("<") and " at 0x" in text:
         return f"<{type(value).__name__}>"
     return text if isinstance(value, str) or len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 4]} ..."
 

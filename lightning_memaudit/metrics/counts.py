@@ -47,7 +47,9 @@ def check_batch(preds: Tensor, target: Tensor, groups: Tensor, num_groups: int) 
     low, high = (int(groups.min()), int(groups.max())) if len(groups) else (0, 0)
     if low < 0 or high >= num_groups:
         raise argument_error(
-            "groups", groups, f"codes in [0, {num_groups}) are needed (num_groups={num_groups}), and they go from {low} to {high}"
+            "groups",
+            groups,
+            f"codes in [0, {num_groups}) are needed (num_groups={num_groups}), and they go from {low} to {high}",
         )
 
 
