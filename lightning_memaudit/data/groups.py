@@ -104,7 +104,7 @@ def _of_training(value: Grouping, name: str, splits: Mapping[str, Columns]) -> d
         raise argument_error(
             f"groups[{name!r}]",
             value.codes,
-            f"{n_examples} codes are needed, one for each example of split 'train', in their order",
+            f"one code for each of the {n_examples} examples of split 'train', in their order, is needed",
         )
     return {TRAIN: value}
 
@@ -112,7 +112,9 @@ def _of_training(value: Grouping, name: str, splits: Mapping[str, Columns]) -> d
 def _values(value: Any, name: str, split: str, columns: Columns, groups: Groups) -> Any:
     if isinstance(value, Mapping):
         if split not in value:
-            raise argument_error(f"groups[{name!r}]", dict(value), f"values for split {split!r} are needed")
+            raise argument_error(
+                f"groups[{name!r}]", dict(value), f"values for split {split!r} are needed, and there are none"
+            )
         return value[split]
     if not isinstance(value, str):
         return value

@@ -180,12 +180,14 @@ def _items(values: Any, *, name: str, n_examples: int, split: str | None) -> lis
         raise argument_error(
             f"groups[{name!r}]",
             values,
-            f"{n_examples} values are needed, one for each example of {where}, and there are {len(items)}; give "
+            f"one value for each of the {n_examples} examples of {where} is needed, and there are {len(items)}; give "
             f"every split its own: {{{split or 'train'!r}: [...], ...}}",
         )
     for row, item in enumerate(items):
         if isinstance(item, Mapping | list | tuple | set | frozenset) or getattr(item, "ndim", 0) != 0:
-            raise argument_error(f"groups[{name!r}][{row}]", item, "one value is needed")
+            raise argument_error(
+                f"groups[{name!r}][{row}]", item, f"one number or text for each example of {where} is needed"
+            )
     return [_plain(item) for item in items]
 
 

@@ -198,7 +198,7 @@ class SubsetPlan:
             raise argument_error(
                 "units",
                 self.units,
-                f"units within one stratum are needed, and the unit of row {unit} has rows in several",
+                f"units within one stratum are needed, and the unit of row {unit} has rows in several strata",
             )
         return of_unit
 
@@ -241,22 +241,22 @@ class SubsetPlan:
         return chosen
 
     def _refuse_empty_sides(self) -> None:
-        groups = {"n_examples": self.n_units} if self.design == "fixed_size" else {}
+        groups = {"": self.n_units} if self.design == "fixed_size" else {}
         if self.design == "paired" and self.n_units < 2:
-            groups = {"n_examples": self.n_units}
+            groups = {"": self.n_units}
         if self.design == "stratified":
             values, sizes = np.unique(self._unit_strata, return_counts=True)
-            groups = {f"stratum {value}": int(size) for value, size in zip(values, sizes, strict=True)}
+            groups = {f" of stratum {value}": int(size) for value, size in zip(values, sizes, strict=True)}
         what = "examples" if self.units is None else "units"
-        for name, size in groups.items():
+        for where, size in groups.items():
             kept = round(self.subset_fraction * size)
             if 0 < kept < size:
                 continue
             raise argument_error(
                 "subset_fraction",
                 self.subset_fraction,
-                f"a fraction that leaves some {what} in and some out is needed; it keeps {kept} of {size} ({name}); "
-                "give more examples, another fraction, larger strata, or design='bernoulli'",
+                f"a fraction that leaves some {what} in and some out is needed; it keeps {kept} of {size} "
+                f"{what}{where}; give more {what}, another fraction, larger strata, or design='bernoulli'",
             )
 
 
@@ -296,7 +296,7 @@ def _int_column(value: npt.ArrayLike | None, name: str, n_examples: int) -> npt.
         return None
     array = np.asarray(value)
     if array.shape != (n_examples,) or array.dtype.kind not in "iu":
-        raise argument_error(name, array, f"int64[{n_examples}] is needed")
+        raise argument_error(name, array, f"one integer for each of the {n_examples} examples is needed")
     return array.astype(np.int64)
 
 
@@ -307,7 +307,9 @@ def _row_numbers(value: npt.ArrayLike | None, n_examples: int) -> npt.NDArray[np
     if array.dtype == bool and array.shape == (n_examples,):
         array = np.flatnonzero(array)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
-        raise argument_error("canaries", array, f"row numbers or bool[{n_examples}] are needed, at least one row")
+        raise argument_error(
+            "canaries", array, f"a list of row numbers, or bool[{n_examples}], is needed, with one row or more"
+        )
     if array.min() < 0 or array.max() >= n_examples:
         raise element_error(
             "canaries", array, (array < 0) | (array >= n_examples), f"row numbers in [0, {n_examples}) are needed"

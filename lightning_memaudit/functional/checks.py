@@ -46,7 +46,7 @@ def shown(value: object) -> str:
     elif isinstance(shape, tuple) and dtype is not None:
         return f"{str(dtype).removeprefix('torch.')}[{', '.join(map(str, shape))}]"
     text = repr(value) if isinstance(value, str) else " ".join(repr(value).split())
-    if " at 0x" in text:
+    if text.startswith("<") and " at 0x" in text:
         return f"<{type(value).__name__}>"
     return text if isinstance(value, str) or len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 4]} ..."
 

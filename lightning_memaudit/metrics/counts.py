@@ -30,7 +30,7 @@ def check_batch(preds: Tensor, target: Tensor, groups: Tensor, num_groups: int) 
     for name, tensor in (("target", target), ("groups", groups)):
         if tensor.ndim != 1 or tensor.is_floating_point() or len(tensor) != len(target):
             raise argument_error(
-                name, tensor, f"{len(target) if target.ndim else 'N'} integers are needed, one an example"
+                name, tensor, f"{len(target) if target.ndim else 'N'} integers are needed, one for each example"
             )
     if preds.ndim not in (1, 2) or len(preds) != len(target):
         raise argument_error(
@@ -47,7 +47,9 @@ def check_batch(preds: Tensor, target: Tensor, groups: Tensor, num_groups: int) 
     low, high = (int(groups.min()), int(groups.max())) if len(groups) else (0, 0)
     if low < 0 or high >= num_groups:
         raise argument_error(
-            "groups", groups, f"codes in [0, {num_groups}) are needed, and they go from {low} to {high}"
+            "groups",
+            groups,
+            f"codes in [0, {num_groups}) are needed (num_groups={num_groups}), and they go from {low} to {high}",
         )
 
 

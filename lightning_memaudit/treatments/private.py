@@ -63,7 +63,7 @@ class DPSGD(Treatment):
             raise argument_error(
                 "target_epsilon",
                 self.target_epsilon,
-                "either it or noise_multiplier is needed, to say how private the models are; "
+                "exactly one of target_epsilon and noise_multiplier is needed, to say how private the models are, and "
                 f"noise_multiplier={self.noise_multiplier!r}",
             )
         if self.noise_multiplier == 0:

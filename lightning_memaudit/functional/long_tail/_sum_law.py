@@ -175,8 +175,8 @@ def fourier_sum(values: FloatArray, weights: FloatArray, count: int) -> SumLaw:
     raise argument_error(
         "prior",
         values,
-        f"a smooth law of the sum of {count} draws, or few values of it, is needed; use mode='list', or group similar"
-        " frequencies",
+        f"frequencies whose sum over {count} draws has a smooth law, or few values, are needed; use mode='list', or "
+        "group similar frequencies",
     )
 
 

@@ -196,7 +196,9 @@ def test_bins_of_memorization_are_of_the_training_split_alone() -> None:
     assert {name: list(part) for name, part in found.items()} == {name: ["train"] for name in found}
     assert named(found["m x label"])["train"][-1] == f"{MISSING} × 1"
     assert resolve({"m": bins}, {"test": split([0, 1])})["m"] == {}
-    with pytest.raises(ArgumentError, match=r"groups\['m'\]=int64\[5\]: 2 codes are needed, .* split 'train'"):
+    with pytest.raises(
+        ArgumentError, match=r"groups\['m'\]=int64\[5\]: one code for each of the 2 examples of split 'train'"
+    ):
         resolve({"m": bins}, {"train": split([0, 1])})
     with pytest.raises(ArgumentError, match="ascend"):
         by_memorization([0.5], edges=[1, 0])
@@ -212,9 +214,12 @@ def test_bins_of_memorization_are_of_the_training_split_alone() -> None:
         ({"train": [1, 2, 3, 4]}, ["groups['g']={'train'", "values for split 'val' are needed"]),
         (
             {"train": [1, 2, 3, 4], "val": [1], "test": [1]},
-            ["groups['g']=[1]: 2 values", "split 'test'"],
+            ["groups['g']=[1]: one value for each of the 2 examples of split 'test'", "there are 1"],
         ),
-        ([1, 2, 3, 4], ["groups['g']=[1, 2, 3, 4]: 1 values", "split 'val'", "there are 4"]),
+        (
+            [1, 2, 3, 4],
+            ["groups['g']=[1, 2, 3, 4]: one value for each of the 1 examples of split 'val'", "there are 4"],
+        ),
         (Intersection, ["groups['g']", "one value for each"]),
         (3, ["groups['g']", "one value for each"]),
     ],

@@ -65,17 +65,17 @@ def test_values_are_numbered(values, codes, names) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([1, 2], ["3 values are needed", "there are 2"]),
+        ([1, 2], ["groups['race']=[1, 2]: one value for each of the 3 examples", "there are 2"]),
         ([], ["there are 0"]),
         (torch.zeros(4), ["there are 4"]),
-        ([[1], [2], [3]], ["[0]=[1]", "one value is needed"]),
-        ([1, (2, 3), 3], ["[1]=(2, 3)", "one value is needed"]),
-        ([1, [2, [3]], 3], ["[1]=[2, [3]]", "one value is needed"]),
-        (np.zeros((3, 2)), ["[0]=", "one value is needed"]),
-        (torch.zeros(3, 1), ["[0]=", "one value is needed"]),
-        ([np.zeros(2)] * 3, ["[0]=", "one value is needed"]),
-        ([torch.zeros(2)] * 3, ["[0]=", "one value is needed"]),
-        ([{"a": 1}] * 3, ["[0]=", "one value is needed"]),
+        ([[1], [2], [3]], ["[0]=[1]", "one number or text for each example"]),
+        ([1, (2, 3), 3], ["[1]=(2, 3)", "one number or text for each example"]),
+        ([1, [2, [3]], 3], ["[1]=[2, [3]]", "one number or text for each example"]),
+        (np.zeros((3, 2)), ["[0]=", "one number or text for each example"]),
+        (torch.zeros(3, 1), ["[0]=", "one number or text for each example"]),
+        ([np.zeros(2)] * 3, ["[0]=", "one number or text for each example"]),
+        ([torch.zeros(2)] * 3, ["[0]=", "one number or text for each example"]),
+        ([{"a": 1}] * 3, ["[0]=", "one number or text for each example"]),
         ("abc", ["one value for each of the 3 examples", "'abc'"]),
         ({"a": 1, "b": 2, "c": 3}, ["one value for each", "{'a': 1"]),
         (5, ["one value for each", "5"]),
@@ -197,7 +197,7 @@ def test_a_wrong_number_of_values_names_the_split_and_the_way_out() -> None:
     with pytest.raises(ArgumentError) as caught:
         grouping(range(60), name="g", n_examples=30, split="test")
     assert (
-        "groups['g']=range(0, 60): 30 values are needed, one for each example of split 'test', and there are 60"
+        "groups['g']=range(0, 60): one value for each of the 30 examples of split 'test' is needed, and there are 60"
         in str(caught.value)
     )
     assert "{'test': [...], ...}" in str(caught.value)
@@ -229,5 +229,5 @@ def test_splits_are_numbered_as_their_concatenation_is(parts) -> None:
 
 
 def test_a_wrong_number_of_values_names_the_split_at_fault() -> None:
-    with pytest.raises(ArgumentError, match=r"\[1\]: 2 values are needed, .* split 'test', and there are 1"):
+    with pytest.raises(ArgumentError, match=r"\[1\]: .* 2 examples of split 'test' is needed, and there are 1"):
         groupings({"train": [1, 2], "test": [1]}, name="g", n_examples={"train": 2, "test": 2})

@@ -25,6 +25,23 @@ def test_as_array_accepts_what_users_have(value) -> None:
     assert array.tolist() == [[1.0, 0.0]]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("/a/long/path" * 20, repr("/a/long/path" * 20)),
+        (object(), "<object>"),
+        (lambda: 0, "<function>"),
+        ([1] * 100, f"{str([1] * 100)[:76]} ..."),
+        (torch.zeros(2, 3, dtype=torch.bfloat16), "bfloat16[2, 3]"),
+        (np.array(1.5), "1.5"),
+        (torch.nn.Sequential(torch.nn.ReLU()), "Sequential( (0): ReLU() )"),
+        ("at 0xf", "'at 0xf'"),
+    ],
+)
+def test_values_in_messages(value, text) -> None:
+    assert checks.shown(value) == text
+
+
 def test_as_array_keeps_type_and_takes_bfloat16() -> None:
     assert checks.as_array(np.array([True]), name="x", dtype=None).dtype == np.bool_
     assert checks.as_array(torch.ones(2, dtype=torch.bfloat16), name="x", dtype=None).dtype == np.float32

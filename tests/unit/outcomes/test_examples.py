@@ -48,7 +48,7 @@ def test_labels_groups_units_and_previews_of_mappings():
     for wrong, match in [
         ("nope", "pass an array per split"),
         ({"test": [1]}, "values for split 'train' are needed"),
-        ([1], "6 values are needed, one for each example"),
+        ([1], "one value for each of the 6 examples"),
     ]:
         with pytest.raises(ArgumentError, match=match):
             described(data, groups={"g": wrong})

@@ -25,8 +25,11 @@ def test_clip_only_is_the_same_without_noise():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({}, "target_epsilon=None: either it or noise_multiplier is needed"),
-        ({"target_epsilon": 1.0, "noise_multiplier": 1.0}, "noise_multiplier=1.0"),
+        ({}, "target_epsilon=None: exactly one of .* is needed.* noise_multiplier=None"),
+        (
+            {"target_epsilon": 1.0, "noise_multiplier": 1.0},
+            "target_epsilon=1.0: exactly one of .* noise_multiplier=1.0",
+        ),
         ({"noise_multiplier": 0}, "ClipOnly"),
         ({"target_epsilon": -1.0}, "target_epsilon"),
         ({"target_epsilon": 1.0, "lr": 0.0}, r"lr=0\.0"),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,6 +195,33 @@ def test_a_damaged_shard_does_not_count_as_stored(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="model 1"):
         scene.play(1, damaged=[1])
     assert scene.stored == [0]
+
+
+def test_a_failure_is_told_to_who_asks_while_a_worker_is_replaced(tmp_path: Path) -> None:
+    scene, asked, before = Scene(tmp_path, 1, kills=[0]), threading.Semaphore(0), threading.gettrace()
+
+    def is_stored(model_id: int) -> bool:
+        asked.release()
+        return False
+
+    def slowly(frame, event, argument):
+        if frame.f_code.co_filename != pool_module.__file__:
+            return None
+        time.sleep(0.01)  # at every line, so that whoever waits for its turn gets it as soon as it may
+        return slowly
+
+    with WorkerPool(n_beside=1, n_threads=3, command=scene.command) as pool:
+        (pool.folder / "behaviour.json").symlink_to(scene.folder / "behaviour.json")
+        threading.settrace(slowly)
+        try:
+            pool.open(scene.queue, is_stored)
+        finally:
+            threading.settrace(before)
+        for _ in range(3):
+            assert asked.acquire(timeout=60)
+        assert pool.wait()
+        with pytest.raises(TrainingError, match="model 0: 3 worker processes ended"):
+            pool.stored()
 
 
 def test_workers_that_do_not_start_are_done_without(tmp_path: Path, caplog) -> None:
