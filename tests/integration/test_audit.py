@@ -295,7 +295,7 @@ def test_an_error_in_the_users_code_is_one_message_and_keeps_what_is_stored(tmp_
         ({"trainer": 3}, "trainer=3"),
         ({"trainer": {"max_epoch": 3}}, "max_epoch"),
         ({"units": "patient"}, "units='patient'"),
-        ({"units": [1, 2]}, r"units=int64\[2\]: int64\[40\] is needed"),
+        ({"units": [1, 2]}, r"units=int64\[2\]: one integer for each of the 40 examples"),
         ({"splits": ["train", "test"]}, "has no 'test'"),
         ({"groups": {"race": "race"}}, r"groups\['race'\]"),
         ({"model": 3}, "model=3"),
