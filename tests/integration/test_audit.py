@@ -63,9 +63,9 @@ def test_topping_up_gives_the_same_outcomes_bit_for_bit(problem: LookupProblem, 
 
 
 def test_a_gradient_learner_is_bit_for_bit_the_same_in_any_order_and_under_any_global_seed(
-    tmp_path: Path, monkeypatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # that of another test's own seed_everything
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # of the tests before
     torch.manual_seed(1)
     Audit(TinyNet, TinyData, trainer=TRAINER, n_models=2, store=tmp_path / "a").train(progress=False)
     torch.manual_seed(2)
